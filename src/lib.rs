@@ -1,0 +1,15 @@
+//! Kernels and a training system for Selective Adaptive Learning (SAL) on CPUs.
+#![deny(unsafe_code)]
+
+pub mod data;
+mod matrix;
+mod panels;
+mod plan;
+pub mod random;
+#[allow(unsafe_code)]
+mod simd;
+
+pub use matrix::{LayoutError, Matrix, MatrixMut, MatrixRef};
+pub use panels::Panels;
+pub use plan::RoutePlan;
+pub use simd::{Isa, IsaError, IsaName};

@@ -1,0 +1,142 @@
+//! x86-64 with AVX2 and FMA: 8 lanes, 16 registers. Tile 6 x 16: 12 sums, 2 weights, 1 input.
+
+use super::{Op, Simd, Tile};
+use std::arch::x86_64::*;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// A token, made where the compiler knows that the features are enabled.
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    fn new() -> Self {
+        Self(())
+    }
+
+    pub(crate) fn detect() -> Option<Self> {
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: both features of `new` were just detected.
+            Some(unsafe { Self::new() })
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn enter<O: Op>(self, op: O) -> O::Out {
+        #[target_feature(enable = "avx2,fma")]
+        fn door<O: Op>(_proof: Avx2, op: O) -> O::Out {
+            op.run(Avx2::new())
+        }
+        // SAFETY: a token exists only where `detect` found the features of the door.
+        unsafe { door(self, op) }
+    }
+}
+
+/// A mask whose first `n` lanes are set.
+#[inline(always)]
+fn first(n: usize) -> __m256i {
+    // SAFETY: called by methods of the token only, so AVX2 is there.
+    unsafe {
+        let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane)
+    }
+}
+
+impl Simd for Avx2 {
+    type V = __m256;
+    const LANES: usize = 8;
+    const REGS: usize = 16;
+    const NR: usize = 16;
+    const HEIGHTS: &'static [usize] = &[6, 4, 2, 1];
+
+    #[inline(always)]
+    fn tall<T: Tile>(self, height: usize, tile: T) {
+        match height {
+            6 => tile.at::<Self, 6, 2>(self),
+            4 => tile.at::<Self, 4, 2>(self),
+            2 => tile.at::<Self, 2, 2>(self),
+            _ => tile.at::<Self, 1, 2>(self),
+        }
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        // SAFETY: the token proves AVX2 (as in every method below).
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_sqrt_ps(a) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: the token proves FMA.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn relu(self, a: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(a, _mm256_setzero_ps()), a) }
+    }
+
+    #[inline(always)]
+    fn where_positive(self, gate: __m256, a: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(gate, _mm256_setzero_ps()), a) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m256 {
+        // SAFETY: the token; the caller gives eight readable values.
+        unsafe { _mm256_loadu_ps(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m256) {
+        // SAFETY: the token; the caller gives room for eight values.
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> __m256 {
+        debug_assert!(n <= 8);
+        // SAFETY: the token; lanes that are masked off are not read.
+        unsafe { _mm256_maskload_ps(p, first(n)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, v: __m256, n: usize) {
+        debug_assert!(n <= 8);
+        // SAFETY: the token; lanes that are masked off are not written.
+        unsafe { _mm256_maskstore_ps(p, first(n), v) }
+    }
+}

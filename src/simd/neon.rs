@@ -1,0 +1,149 @@
+//! AArch64 with Advanced SIMD: 4 lanes, 32 registers. Tile 6 x 16: 24 sums, 4 weights, 1 input.
+
+use super::{Op, Simd, Tile};
+use std::arch::aarch64::*;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Neon(());
+
+impl Neon {
+    /// A token, made where the compiler knows that the feature is enabled.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    fn new() -> Self {
+        Self(())
+    }
+
+    pub(crate) fn detect() -> Option<Self> {
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            // SAFETY: the feature of `new` was just detected.
+            Some(unsafe { Self::new() })
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn enter<O: Op>(self, op: O) -> O::Out {
+        #[target_feature(enable = "neon")]
+        fn door<O: Op>(_proof: Neon, op: O) -> O::Out {
+            op.run(Neon::new())
+        }
+        // SAFETY: a token exists only where `detect` found the feature of the door.
+        unsafe { door(self, op) }
+    }
+}
+
+impl Simd for Neon {
+    type V = float32x4_t;
+    const LANES: usize = 4;
+    const REGS: usize = 32;
+    const NR: usize = 16;
+    const HEIGHTS: &'static [usize] = &[6, 4, 2, 1];
+
+    #[inline(always)]
+    fn tall<T: Tile>(self, height: usize, tile: T) {
+        match height {
+            6 => tile.at::<Self, 6, 4>(self),
+            4 => tile.at::<Self, 4, 4>(self),
+            2 => tile.at::<Self, 2, 4>(self),
+            _ => tile.at::<Self, 1, 4>(self),
+        }
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> float32x4_t {
+        // SAFETY: the token proves NEON (as in every method below).
+        unsafe { vdupq_n_f32(x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe { vaddq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe { vsubq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe { vmulq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe { vdivq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe { vsqrtq_f32(a) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe { vfmaq_f32(c, a, b) }
+    }
+
+    #[inline(always)]
+    fn relu(self, a: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe {
+            let drop = vcleq_f32(a, vdupq_n_f32(0.0));
+            vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), drop))
+        }
+    }
+
+    #[inline(always)]
+    fn where_positive(self, gate: float32x4_t, a: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe {
+            let keep = vcgtq_f32(gate, vdupq_n_f32(0.0));
+            vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), keep))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> float32x4_t {
+        // SAFETY: the token; the caller gives four readable values.
+        unsafe { vld1q_f32(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: float32x4_t) {
+        // SAFETY: the token; the caller gives room for four values.
+        unsafe { vst1q_f32(p, v) }
+    }
+
+    // NEON has no masked memory access: tails go value by value.
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> float32x4_t {
+        debug_assert!(n <= 4);
+        let mut v = [0.0f32; 4];
+        for (i, x) in v.iter_mut().enumerate().take(n) {
+            // SAFETY: i < n, and the caller gives n readable values.
+            *x = unsafe { p.add(i).read() };
+        }
+        // SAFETY: the token; `v` holds four values.
+        unsafe { vld1q_f32(v.as_ptr()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, v: float32x4_t, n: usize) {
+        debug_assert!(n <= 4);
+        let mut lanes = [0.0f32; 4];
+        // SAFETY: the token; `lanes` has room for four values.
+        unsafe { vst1q_f32(lanes.as_mut_ptr(), v) };
+        for (i, x) in lanes.into_iter().enumerate().take(n) {
+            // SAFETY: i < n, and the caller gives room for n values.
+            unsafe { p.add(i).write(x) }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Any CPU: four f32 at a time in plain Rust, which compilers turn into the baseline's vectors (SSE2, for one).
+
+use super::{Op, Simd, Tile};
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Portable;
+
+impl Portable {
+    pub(crate) fn enter<O: Op>(self, op: O) -> O::Out {
+        op.run(self)
+    }
+}
+
+#[inline(always)]
+fn zip(a: [f32; 4], b: [f32; 4], f: impl Fn(f32, f32) -> f32) -> [f32; 4] {
+    [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
+}
+
+impl Simd for Portable {
+    type V = [f32; 4];
+    const LANES: usize = 4;
+    const REGS: usize = 16;
+    const NR: usize = 8;
+    const HEIGHTS: &'static [usize] = &[4, 2, 1];
+
+    #[inline(always)]
+    fn tall<T: Tile>(self, height: usize, tile: T) {
+        match height {
+            4 => tile.at::<Self, 4, 2>(self),
+            2 => tile.at::<Self, 2, 2>(self),
+            _ => tile.at::<Self, 1, 2>(self),
+        }
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> [f32; 4] {
+        [x; 4]
+    }
+
+    #[inline(always)]
+    fn add(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        zip(a, b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        zip(a, b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        zip(a, b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        zip(a, b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: [f32; 4]) -> [f32; 4] {
+        [a[0].sqrt(), a[1].sqrt(), a[2].sqrt(), a[3].sqrt()]
+    }
+
+    // Two roundings: f32::mul_add would call the C library wherever the baseline has no fused instruction.
+    #[inline(always)]
+    fn mul_add(self, a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
+        self.add(self.mul(a, b), c)
+    }
+
+    #[inline(always)]
+    fn relu(self, a: [f32; 4]) -> [f32; 4] {
+        zip(a, a, |a, _| if a <= 0.0 { 0.0 } else { a })
+    }
+
+    #[inline(always)]
+    fn where_positive(self, gate: [f32; 4], a: [f32; 4]) -> [f32; 4] {
+        zip(gate, a, |g, a| if g > 0.0 { a } else { 0.0 })
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> [f32; 4] {
+        // SAFETY: the caller gives four readable values; unaligned reads are allowed.
+        unsafe { p.cast::<[f32; 4]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: [f32; 4]) {
+        // SAFETY: the caller gives room for four values.
+        unsafe { p.cast::<[f32; 4]>().write_unaligned(v) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> [f32; 4] {
+        debug_assert!(n <= 4);
+        let mut v = [0.0; 4];
+        for (i, x) in v.iter_mut().enumerate().take(n) {
+            // SAFETY: i < n, and the caller gives n readable values.
+            *x = unsafe { p.add(i).read() };
+        }
+        v
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, v: [f32; 4], n: usize) {
+        debug_assert!(n <= 4);
+        for (i, x) in v.into_iter().enumerate().take(n) {
+            // SAFETY: i < n, and the caller gives room for n values.
+            unsafe { p.add(i).write(x) }
+        }
+    }
+}

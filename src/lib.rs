@@ -2,6 +2,8 @@
 #![deny(unsafe_code)]
 
 pub mod data;
+mod gemm;
+pub mod kernels;
 mod matrix;
 mod panels;
 mod plan;

@@ -1,0 +1,149 @@
+//! The macro-kernels: all tiles of one task.
+//!
+//! ```text
+//! Product      for panel in panels:  for rows in heights(rows of the block): tile       panel stays in L1/L2
+//! RankUpdate   for panel in panels:  pack deltas;  for weight rows in heights: tile     one pass over the weights
+//! ```
+
+use super::pack;
+use super::store::{AdamW, Epilogue, Momentum, Piece, Rule, ScatterBlock, Sgd};
+use super::tile::{ProductTile, UpdateTile};
+use crate::matrix::MatrixRef;
+use crate::simd::{Op, Simd};
+use std::ops::Range;
+
+/// Calls `$tile` for ascending starts, with the tallest heights that fit: 11 rows are 8 + 2 + 1.
+macro_rules! for_each_height {
+    ($S:ty, $s:expr, $rows:expr, |$first:ident| $tile:expr) => {{
+        let rows: Range<usize> = $rows;
+        let mut $first = rows.start;
+        for &height in <$S>::HEIGHTS {
+            while rows.end - $first >= height {
+                $s.tall(height, $tile);
+                $first += height;
+            }
+        }
+    }};
+}
+
+/// `out[row] = epilogue(inputs[row] * panels)` for the rows and panels of one block.
+pub(crate) struct Product<'a, E> {
+    pub(crate) inputs: MatrixRef<'a>,
+    /// All panels of the area.
+    pub(crate) weights: &'a [f32],
+    pub(crate) out: ScatterBlock<'a>,
+    pub(crate) epilogue: E,
+}
+
+impl<E: Epilogue> Op for Product<'_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let len = self.inputs.cols() * S::NR;
+        for panel in self.out.block().panels.clone() {
+            let tile = ProductTile {
+                inputs: self.inputs,
+                panel: &self.weights[panel * len..][..len],
+                out: &self.out,
+                first: 0,
+                col: panel * S::NR,
+                epilogue: self.epilogue,
+            };
+            for_each_height!(S, s, 0..self.out.rows().len(), |first| ProductTile { first, ..tile });
+        }
+    }
+}
+
+/// The optimiser's constants for one area and one step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step {
+    Sgd,
+    Momentum { momentum: f32, lr: f32 },
+    AdamW { beta1: f32, beta2: f32, step: f32, unbias: f32, eps: f32 },
+}
+
+/// A task of an update: neighbouring packed rows of one area's weights, and their moments.
+pub(crate) struct RankUpdate<'a> {
+    /// The layer's input; nothing for a bias, whose input is one.
+    pub(crate) inputs: Option<MatrixRef<'a>>,
+    pub(crate) deltas: MatrixRef<'a>,
+    /// The samples of the area.
+    pub(crate) samples: &'a [u32],
+    /// Factor of the deltas: `c` of the averaging, times `-lr` for SGD.
+    pub(crate) scale: f32,
+    pub(crate) keep: f32,
+    pub(crate) step: Step,
+    /// Rows of one panel: the width of the layer's input.
+    pub(crate) d_in: usize,
+    /// First packed row of the task, counted over the panels of the area.
+    pub(crate) first: usize,
+    pub(crate) weights: &'a mut [f32],
+    /// Empty where the optimiser has none.
+    pub(crate) first_moment: &'a mut [f32],
+    /// Empty where the optimiser has none.
+    pub(crate) second_moment: &'a mut [f32],
+}
+
+impl Op for RankUpdate<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        if let Some(inputs) = self.inputs {
+            assert!(self.samples.iter().all(|&r| (r as usize) < inputs.rows()), "sample rows");
+        }
+        let end = self.first + self.weights.len() / S::NR;
+        let mut deltas = Vec::new();
+        let mut row = self.first;
+        while row < end {
+            let panel = row / self.d_in;
+            let stop = end.min((panel + 1) * self.d_in);
+            pack::columns(self.deltas, self.samples, panel * S::NR, S::NR, self.scale, &mut deltas);
+            self.panel(s, row..stop, &deltas);
+            row = stop;
+        }
+    }
+}
+
+impl RankUpdate<'_> {
+    /// Packed rows `rows` of the area, all of one panel.
+    #[inline(always)]
+    fn panel<S: Simd>(&mut self, s: S, rows: Range<usize>, deltas: &[f32]) {
+        let at = (rows.start - self.first) * S::NR..(rows.end - self.first) * S::NR;
+        let first = rows.start % self.d_in;
+        let columns = first..first + rows.len();
+        let (inputs, samples, keep) = (self.inputs, self.samples, self.keep);
+        let weights = Piece::new(&mut self.weights[at.clone()]);
+        match self.step {
+            Step::Sgd => tiles(s, inputs, samples, deltas, columns, Sgd { weights, keep }),
+            Step::Momentum { momentum, lr } => {
+                let first = Piece::new(&mut self.first_moment[at]);
+                let rule = Momentum { weights, first, keep, momentum, lr };
+                tiles(s, inputs, samples, deltas, columns, rule);
+            }
+            Step::AdamW { beta1, beta2, step, unbias, eps } => {
+                let first = Piece::new(&mut self.first_moment[at.clone()]);
+                let second = Piece::new(&mut self.second_moment[at]);
+                let rule = AdamW { weights, first, second, keep, beta1, beta2, step, unbias, eps };
+                tiles(s, inputs, samples, deltas, columns, rule);
+            }
+        }
+    }
+}
+
+/// The tiles of the weight rows that belong to `columns` of the input.
+#[inline(always)]
+fn tiles<S: Simd, R: Rule>(
+    s: S,
+    inputs: Option<MatrixRef<'_>>,
+    samples: &[u32],
+    deltas: &[f32],
+    columns: Range<usize>,
+    rule: R,
+) {
+    for_each_height!(S, s, columns.clone(), |first| {
+        let offset = (first - columns.start) * S::NR;
+        UpdateTile { inputs, samples, deltas, first, offset, rule }
+    });
+}

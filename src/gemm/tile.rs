@@ -1,0 +1,234 @@
+//! The register tile: `H` rows times one panel, all sums in registers. Every product of this crate is this loop.
+//!
+//! ```text
+//! acc[H][NV] = 0
+//! for p in 0..depth:   b = NV vectors of panel row p
+//!                      for i in 0..H: acc[i] += splat(a(i, p)) * b
+//! for i in 0..H:       store.put(i, acc[i])
+//! ```
+//! Each element is one chain of multiply-adds in ascending `p`: neither the height of the tile nor the number of
+//! threads can change its bits.
+
+use super::store::{Epilogue, Rule, ScatterBlock};
+use crate::matrix::MatrixRef;
+use crate::simd::{Simd, Tile};
+
+/// The left operand of a tile: one value, broadcast.
+trait Lhs: Copy {
+    /// # Safety
+    /// - `i` is less than the tile's height, `p` less than its depth
+    unsafe fn at(&self, i: usize, p: usize) -> f32;
+}
+
+/// What becomes of a row of sums.
+trait Store: Copy {
+    /// # Safety
+    /// - `i` is less than the tile's height
+    unsafe fn put<S: Simd, const NV: usize>(&self, s: S, i: usize, acc: [S::V; NV]);
+}
+
+/// # Safety
+/// - `b` is valid for reads of `depth * NV * S::LANES` values
+/// - `a` and `store` serve `H` rows, `a` to `depth`
+#[inline(always)]
+unsafe fn tile<S: Simd, A: Lhs, E: Store, const H: usize, const NV: usize>(
+    s: S,
+    depth: usize,
+    a: A,
+    b: *const f32,
+    store: E,
+) {
+    const { assert!(H * NV + NV < S::REGS, "the tile does not fit in the registers") };
+    const { assert!(NV * S::LANES == S::NR, "the tile is not as wide as a panel") };
+    let mut acc = [[s.splat(0.0); NV]; H];
+    let mut row = b;
+    for p in 0..depth {
+        let mut w = [s.splat(0.0); NV];
+        for (j, w) in w.iter_mut().enumerate() {
+            // SAFETY: row p of the panel, vector j < NV.
+            *w = unsafe { s.load(row.add(j * S::LANES)) };
+        }
+        for (i, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: i < H and p < depth.
+            let x = s.splat(unsafe { a.at(i, p) });
+            for (acc, &w) in acc.iter_mut().zip(&w) {
+                *acc = s.mul_add(x, w, *acc);
+            }
+        }
+        row = row.wrapping_add(NV * S::LANES);
+    }
+    for (i, &acc) in acc.iter().enumerate() {
+        // SAFETY: i < H.
+        unsafe { store.put(s, i, acc) };
+    }
+}
+
+/// Gathered rows, one pointer each.
+#[derive(Clone, Copy)]
+struct RowPointers<const H: usize>([*const f32; H]);
+
+impl<const H: usize> Lhs for RowPointers<H> {
+    #[inline(always)]
+    unsafe fn at(&self, i: usize, p: usize) -> f32 {
+        // SAFETY: the pointers are rows of at least depth values.
+        unsafe { self.0[i].add(p).read() }
+    }
+}
+
+/// Transposed rows: the depth runs over samples, the tile's rows over neighbouring columns.
+#[derive(Clone, Copy)]
+struct Columns {
+    /// Column 0 of the tile in row 0 of the matrix.
+    first: *const f32,
+    stride: usize,
+    rows: *const u32,
+}
+
+impl Lhs for Columns {
+    #[inline(always)]
+    unsafe fn at(&self, i: usize, p: usize) -> f32 {
+        // SAFETY: `rows` lists depth samples of the matrix, and i stays inside of its columns.
+        unsafe { self.first.add(*self.rows.add(p) as usize * self.stride + i).read() }
+    }
+}
+
+/// A column of ones: the input that a bias sees.
+#[derive(Clone, Copy)]
+struct Ones;
+
+impl Lhs for Ones {
+    #[inline(always)]
+    unsafe fn at(&self, _: usize, _: usize) -> f32 {
+        1.0
+    }
+}
+
+/// `H` rows of a task's block times one panel.
+#[derive(Clone, Copy)]
+pub(crate) struct ProductTile<'a, E> {
+    pub(crate) inputs: MatrixRef<'a>,
+    pub(crate) panel: &'a [f32],
+    pub(crate) out: &'a ScatterBlock<'a>,
+    /// First row of the tile among the rows of the block.
+    pub(crate) first: usize,
+    /// First column of the panel in the output.
+    pub(crate) col: usize,
+    pub(crate) epilogue: E,
+}
+
+#[derive(Clone, Copy)]
+struct ScatterRows<'a, E> {
+    out: &'a ScatterBlock<'a>,
+    first: usize,
+    col: usize,
+    width: usize,
+    epilogue: E,
+}
+
+impl<E: Epilogue> Store for ScatterRows<'_, E> {
+    #[inline(always)]
+    unsafe fn put<S: Simd, const NV: usize>(&self, s: S, i: usize, acc: [S::V; NV]) {
+        // SAFETY: ProductTile::at checked the rows of the tile and the columns of the panel.
+        unsafe {
+            let (row, to) = self.out.at(self.first + i, self.col);
+            for (j, &acc) in acc.iter().enumerate() {
+                let lane = j * S::LANES;
+                if lane >= self.width {
+                    break;
+                }
+                let n = S::LANES.min(self.width - lane);
+                let v = self.epilogue.apply(s, row, self.col + lane, n, acc);
+                if n == S::LANES {
+                    s.store(to.add(lane), v);
+                } else {
+                    s.store_first(to.add(lane), v, n);
+                }
+            }
+        }
+    }
+}
+
+impl<E: Epilogue> Tile for ProductTile<'_, E> {
+    #[inline(always)]
+    fn at<S: Simd, const H: usize, const NV: usize>(self, s: S) {
+        let depth = self.inputs.cols();
+        let rows = &self.out.rows()[self.first..self.first + H];
+        let mut pointers = [std::ptr::null(); H];
+        for (pointer, &row) in pointers.iter_mut().zip(rows) {
+            *pointer = self.inputs.row(row as usize).as_ptr();
+        }
+        assert!(self.panel.len() == depth * S::NR, "panel of {}", self.panel.len());
+        let width = self.out.check_columns(self.col, S::NR);
+        self.epilogue.check(self.out, self.col, S::NR);
+        let store = ScatterRows {
+            out: self.out,
+            first: self.first,
+            col: self.col,
+            width,
+            epilogue: self.epilogue,
+        };
+        // SAFETY: the panel's length, the rows and the columns were checked above; each input row is a slice of
+        // `depth` values.
+        unsafe {
+            tile::<S, _, _, H, NV>(s, depth, RowPointers(pointers), self.panel.as_ptr(), store);
+        }
+    }
+}
+
+/// `H` neighbouring rows of one panel of weights, updated by all samples of their area.
+pub(crate) struct UpdateTile<'a, R> {
+    /// The layer's input, or nothing for a bias: a column of ones.
+    pub(crate) inputs: Option<MatrixRef<'a>>,
+    /// The samples of the area.
+    pub(crate) samples: &'a [u32],
+    /// Their deltas for this panel: one row of NR values a sample.
+    pub(crate) deltas: &'a [f32],
+    /// First input column, which is the first weight row of the tile.
+    pub(crate) first: usize,
+    /// Where that row lies among the weights of the rule.
+    pub(crate) offset: usize,
+    pub(crate) rule: R,
+}
+
+#[derive(Clone, Copy)]
+struct ApplyRule<R> {
+    offset: usize,
+    rule: R,
+}
+
+impl<R: Rule> Store for ApplyRule<R> {
+    #[inline(always)]
+    unsafe fn put<S: Simd, const NV: usize>(&self, s: S, i: usize, acc: [S::V; NV]) {
+        for (j, &acc) in acc.iter().enumerate() {
+            // SAFETY: UpdateTile::at checked that the rule's rows hold the tile.
+            unsafe { self.rule.apply(s, self.offset + i * S::NR + j * S::LANES, acc) };
+        }
+    }
+}
+
+impl<R: Rule> Tile for UpdateTile<'_, R> {
+    #[inline(always)]
+    fn at<S: Simd, const H: usize, const NV: usize>(self, s: S) {
+        let depth = self.samples.len();
+        assert!(self.deltas.len() == depth * S::NR, "deltas of {}", self.deltas.len());
+        assert!(self.rule.len() >= self.offset + H * S::NR, "weights of {}", self.rule.len());
+        let b = self.deltas.as_ptr();
+        let store = ApplyRule { offset: self.offset, rule: self.rule };
+        match self.inputs {
+            Some(inputs) => {
+                assert!(self.first + H <= inputs.cols(), "column {}", self.first);
+                debug_assert!(self.samples.iter().all(|&r| (r as usize) < inputs.rows()));
+                let a = Columns {
+                    first: inputs.as_ptr().wrapping_add(self.first),
+                    stride: inputs.stride(),
+                    rows: self.samples.as_ptr(),
+                };
+                // SAFETY: lengths and columns were checked above; the samples were checked against the rows by
+                // `area::RankUpdate`, which makes every tile of an area.
+                unsafe { tile::<S, _, _, H, NV>(s, depth, a, b, store) }
+            }
+            // SAFETY: lengths were checked above.
+            None => unsafe { tile::<S, _, _, H, NV>(s, depth, Ones, b, store) },
+        }
+    }
+}

@@ -5,6 +5,7 @@ pub mod data;
 mod gemm;
 pub mod kernels;
 mod matrix;
+pub mod model;
 mod panels;
 mod plan;
 pub mod random;

@@ -11,6 +11,7 @@ mod plan;
 pub mod random;
 #[allow(unsafe_code)]
 mod simd;
+pub mod train;
 
 pub use matrix::{LayoutError, Matrix, MatrixMut, MatrixRef};
 pub use panels::Panels;

@@ -222,8 +222,8 @@ pub fn read_files(
 /// The training part and, if it is there, the test part of a directory that is laid out as MNIST is.
 ///
 /// The files are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
-/// `t10k-labels-idx1-ubyte`; `.idx` may stand for `-idx`, and `.gz` may follow (a plain file goes first). Both parts are
-/// named after the directory. The training labels tell the number of classes.
+/// `t10k-labels-idx1-ubyte`; `.idx` may stand for `-idx`, and `.gz` may follow (a plain file goes first). Both parts
+/// are named after the directory. The training labels tell the number of classes.
 ///
 /// ```no_run
 /// let (train, test) = sal_kernels::data::idx::read_directory("mnist")?;
@@ -574,8 +574,7 @@ mod tests {
         }
 
         #[test]
-        fn a_header_that_promises_much_costs_no_memory() {
-            // 1 GiB announced, ten bytes there: the error comes without the gibibyte.
+        fn a_header_that_promises_a_gibibyte_fails_at_the_last_byte() {
             let message = message(&compressed(&file(&[1 << 30], b"0123456789")));
             assert_eq!(
                 message,

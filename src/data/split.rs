@@ -26,8 +26,8 @@ pub struct Split {
 /// `round(fraction * labels.len())` rows. The test part depends on `seed` and `test` alone, not on `validation`.
 ///
 /// # Errors
-/// If a label is not less than `classes`, a fraction is not in `[0, 1)`, their sum is not below 1, or rounding leaves no
-/// row to train on.
+/// If a label is not less than `classes`, a fraction is not in `[0, 1)`, their sum is not below 1, or rounding leaves
+/// no row to train on.
 ///
 /// ```
 /// use sal_kernels::data::{digits, stratified};

@@ -4,6 +4,7 @@
 pub mod data;
 mod gemm;
 pub mod kernels;
+pub mod limits;
 mod matrix;
 pub mod model;
 mod panels;

@@ -115,6 +115,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn first_lane(self, a: __m256) -> f32 {
+        // SAFETY: the token.
+        unsafe { _mm256_cvtss_f32(a) }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m256 {
         // SAFETY: the token; the caller gives eight readable values.
         unsafe { _mm256_loadu_ps(p) }

@@ -118,6 +118,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn first_lane(self, a: __m512) -> f32 {
+        // SAFETY: the token.
+        unsafe { _mm512_cvtss_f32(a) }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m512 {
         // SAFETY: the token; the caller gives sixteen readable values.
         unsafe { _mm512_loadu_ps(p) }

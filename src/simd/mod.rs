@@ -45,6 +45,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `a` where `gate > 0`, else 0 (also where `gate` is NaN).
     fn where_positive(self, gate: Self::V, a: Self::V) -> Self::V;
 
+    fn first_lane(self, a: Self::V) -> f32;
+
     /// # Safety
     /// - `p` is valid for reads of `LANES` values
     unsafe fn load(self, p: *const f32) -> Self::V;

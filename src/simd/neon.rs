@@ -111,6 +111,12 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn first_lane(self, a: float32x4_t) -> f32 {
+        // SAFETY: the token.
+        unsafe { vgetq_lane_f32::<0>(a) }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, p: *const f32) -> float32x4_t {
         // SAFETY: the token; the caller gives four readable values.
         unsafe { vld1q_f32(p) }

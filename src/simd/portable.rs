@@ -79,6 +79,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn first_lane(self, a: [f32; 4]) -> f32 {
+        a[0]
+    }
+
+    #[inline(always)]
     unsafe fn load(self, p: *const f32) -> [f32; 4] {
         // SAFETY: the caller gives four readable values; unaligned reads are allowed.
         unsafe { p.cast::<[f32; 4]>().read_unaligned() }

@@ -24,8 +24,14 @@ pub struct Recipe {
     pub scaling: Scaling,
 }
 
-/// Up to this many training samples a dataset is small: it wants smaller batches and more epochs.
+/// Up to this many training samples a dataset is small: it wants smaller batches, more epochs and weight decay.
 const SMALL: usize = 10_000;
+
+/// Share of the epochs that begin dense: each area then starts from what all of the data taught.
+///
+/// Like the other tuned values chosen on a validation part: Digits, 20 seeds, 4 areas, 97.8 % at 1/3, 98.0 % at 1/2,
+/// 98.1 % at 2/3.
+const WARM_START: f64 = 2.0 / 3.0;
 
 impl Recipe {
     /// The preset's defaults for a dataset, hidden layers of these widths and K areas.
@@ -33,13 +39,16 @@ impl Recipe {
         let (inputs, classes, small) = (data.features(), data.classes(), data.len() <= SMALL);
         match preset {
             Preset::Tuned => Self {
-                network: NetworkConfig::tuned(inputs, hidden, classes, areas),
+                network: NetworkConfig {
+                    weight_decay: if small { 0.1 } else { 0.0 },
+                    ..NetworkConfig::tuned(inputs, hidden, classes, areas)
+                },
                 train: TrainConfig {
-                    epochs: if small { 25 } else { 10 },
-                    batch: if small { 64 } else { 128 },
-                    lr: 3e-3,
+                    epochs: if small { 40 } else { 10 },
+                    batch: if small { 16 } else { 128 },
+                    lr: if small { 6e-3 } else { 3e-3 },
                     schedule: Schedule::Cosine,
-                    warm_start: warm_start(areas),
+                    warm_start: if areas > 1 { WARM_START } else { 0.0 },
                     seed: 0,
                 },
                 scaling: Scaling::Centered,
@@ -64,14 +73,5 @@ impl Recipe {
         self.network.seed = seed;
         self.train.seed = seed;
         self
-    }
-}
-
-/// Share of the epochs that begin dense (SAL section 9): the more areas, the less data each of them sees.
-fn warm_start(areas: usize) -> f64 {
-    match areas {
-        0..=1 => 0.0,
-        2..=4 => 1.0 / 3.0,
-        _ => 2.0 / 3.0,
     }
 }

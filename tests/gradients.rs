@@ -59,9 +59,9 @@ fn log_sum_exp(values: impl Iterator<Item = f64> + Clone) -> f64 {
     max + values.map(|x| (x - max).exp()).sum::<f64>().ln()
 }
 
-fn normals(role: &str, seed: u64, len: usize) -> Vec<f32> {
+fn normals(role: &str, seed: u64, variance: f64, len: usize) -> Vec<f32> {
     let mut values = vec![0.0; len];
-    Stream::new(seed, 0, 0, role).fill_normal(1.0, &mut values);
+    Stream::new(seed, 0, 0, role).fill_normal(variance, &mut values);
     values
 }
 
@@ -102,7 +102,7 @@ struct Data {
 
 impl Data {
     fn new(config: &NetworkConfig, seed: u64, batch: usize) -> Self {
-        let x = normals("data", seed, batch * config.inputs);
+        let x = normals("data", seed, 1.0, batch * config.inputs);
         let mut stream = Stream::new(seed, 0, 0, "choices");
         let mut below = |n| (0..batch).map(|_| stream.below(n) as u32).collect::<Vec<_>>();
         Self {
@@ -155,10 +155,11 @@ fn network_errors(isa: Isa, config: &NetworkConfig) -> Vec<f64> {
     let mut tape = network.tape().expect("a tape");
     let loss = network.train_batch_routed(data.x.view(), &data.y, LR, &data.z, &mut tape);
     let after = Layer64::all(&network);
-    let want = data.losses(&before).0.iter().sum::<f64>() / batch as f64;
-    assert!((loss.expect("a loss") - want).abs() < 1e-5 * want, "the loss itself");
-
+    // Forward, back, and over the samples.
     let depth = config.widths().iter().sum::<usize>() * 2 + batch;
+    let want = data.losses(&before).0.iter().sum::<f64>() / batch as f64;
+    assert!((loss.expect("a loss") - want).abs() < depth as f64 * UNIT * want, "the loss itself");
+
     let errors = before.iter().zip(&after).enumerate().map(|(l, (old, new))| {
         let (want, magnitude) = gradient(&old.theta, |theta| {
             let mut layers = before.clone();
@@ -166,6 +167,7 @@ fn network_errors(isa: Isa, config: &NetworkConfig) -> Vec<f64> {
             data.losses(&layers).0
         });
         let weights = old.areas * old.d_in * old.d_out;
+        assert!(new.theta.iter().all(|w| w.is_finite()), "layer {l}");
         let mut worst = 0f64;
         for (i, &want) in want.iter().enumerate() {
             let area =
@@ -278,9 +280,9 @@ fn length(u: &[f64]) -> f64 {
 /// How far a router's step is from the gradient of its loss, as a fraction of the bound.
 fn router_error(isa: Isa, config: &RouterConfig, areas: usize, classes: usize) -> f64 {
     let (d_in, width, batch) = (6, config.width.expect("a width"), 13);
-    let p = normals("projection", 1, width * d_in);
-    let c = normals("prototypes", 1, areas * width);
-    let x = Matrix::from_slice(batch, d_in, &normals("data", 1, batch * d_in)).expect("data");
+    let p = normals("projection", 1, 1.0 / d_in as f64, width * d_in);
+    let c = normals("prototypes", 1, 1.0 / width as f64, areas * width);
+    let x = Matrix::from_slice(batch, d_in, &normals("data", 1, 1.0, batch * d_in)).expect("data");
     let mut stream = Stream::new(1, 0, 0, "labels");
     let y: Vec<u32> = (0..batch).map(|_| stream.below(classes) as u32).collect();
 
@@ -296,6 +298,7 @@ fn router_error(isa: Isa, config: &RouterConfig, areas: usize, classes: usize) -
     let before = widen(&router.projection().to_row_major());
     router.learn(x.view(), &routes, &y).expect("a step");
     let after = widen(&router.projection().to_row_major());
+    assert!(after.iter().all(|p| p.is_finite()), "the projection");
 
     let plan = routes.plan();
     let equations = Router64 {

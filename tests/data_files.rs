@@ -31,7 +31,7 @@ fn mnist_is_what_it_is_known_to_be() {
     train.labels().iter().for_each(|&label| counts[label as usize] += 1);
     assert_eq!(counts, [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]);
     // The mean that is usually quoted, 0.1307 of 255.
-    let standardizer = Standardizer::fit(Scaling::Centered, &train).expect("a fit");
+    let standardizer = Standardizer::fit(Scaling::Centred, &train).expect("a fit");
     let mean = standardizer.mean().iter().sum::<f64>() / 784.0 / 255.0;
     assert!((mean - 0.1307).abs() < 5e-5, "mean {mean}");
     let test = standardizer.apply(&test).expect("the same features");

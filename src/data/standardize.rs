@@ -1,7 +1,7 @@
 //! Scaling of inputs, fitted on the training part alone: `x' = (x - mean_j) / scale` for feature j.
 //!
 //! ```text
-//! Centered   mean_j = mean of feature j over the training samples
+//! Centred    mean_j = mean of feature j over the training samples
 //!            scale  = sqrt(mean over samples and features of (x - mean_j)^2), or 1 if that is 0
 //! Range      mean_j = (lo + hi) / 2,  scale = (hi - lo) / 2:  the declared range becomes -1..=1
 //! ```
@@ -16,7 +16,7 @@ use crate::matrix::{LayoutError, Matrix};
 #[non_exhaustive]
 pub enum Scaling {
     /// Mean 0 for each feature of the training part, variance 1 over all of them.
-    Centered,
+    Centred,
     /// The declared range of the dataset becomes -1..=1.
     Range,
 }
@@ -28,7 +28,7 @@ pub enum Scaling {
 /// let digits = digits();
 /// let split = stratified(digits.labels(), digits.classes(), 0, 0.0, 0.2)?;
 /// let (train, test) = (digits.select(&split.train)?, digits.select(&split.test)?);
-/// let standardizer = Standardizer::fit(Scaling::Centered, &train)?;
+/// let standardizer = Standardizer::fit(Scaling::Centred, &train)?;
 /// let (train, test) = (standardizer.apply(&train)?, standardizer.apply(&test)?);
 /// assert!(train.range().0 < -1.0 && train.range() == test.range());
 /// # Ok::<(), sal_kernels::data::DataError>(())
@@ -49,7 +49,7 @@ impl Standardizer {
             return Err(DataError::Empty { what: "samples to fit a standardizer to" });
         }
         match scaling {
-            Scaling::Centered => Self::centered(train.inputs()),
+            Scaling::Centred => Self::centred(train.inputs()),
             Scaling::Range => {
                 let (lo, hi) = (f64::from(train.range().0), f64::from(train.range().1));
                 Self::new(vec![(lo + hi) / 2.0; train.features()], (hi - lo) / 2.0)
@@ -57,7 +57,7 @@ impl Standardizer {
         }
     }
 
-    fn centered(inputs: &Matrix) -> Result<Self, DataError> {
+    fn centred(inputs: &Matrix) -> Result<Self, DataError> {
         let rows = || inputs.as_slice().chunks_exact(inputs.cols());
         let samples = inputs.rows() as f64;
         // Exact for a constant feature (24 bits times fewer than 2^29 samples fit in f64), which then varies by 0.
@@ -139,9 +139,9 @@ mod tests {
     }
 
     #[test]
-    fn centered_uses_the_means_of_the_features_and_one_deviation() {
+    fn centred_uses_the_means_of_the_features_and_one_deviation() {
         let train = toy(2, &[0.0, 3.0, 2.0, 7.0], (0.0, 8.0));
-        let s = Standardizer::fit(Scaling::Centered, &train).unwrap();
+        let s = Standardizer::fit(Scaling::Centred, &train).unwrap();
         // Means 1 and 5, differences -1, -2, 1, 2: variance 10 / 4.
         assert_eq!(s.mean(), [1.0, 5.0]);
         assert_eq!(s.scale(), 2.5f64.sqrt());
@@ -153,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn centered_digits_agree_with_numpy() {
+    fn centred_digits_agree_with_numpy() {
         let d = digits();
-        let s = Standardizer::fit(Scaling::Centered, &d).unwrap();
+        let s = Standardizer::fit(Scaling::Centred, &d).unwrap();
         // numpy: (data - data.mean(0)).std() and data.mean(0)[10]
         assert!((s.scale() - 4.332794164426796).abs() < 1e-12, "{}", s.scale());
         assert!((s.mean()[10] - 10.3823038).abs() < 1e-7, "{}", s.mean()[10]);
         let x = s.apply(&d).unwrap();
-        let again = Standardizer::fit(Scaling::Centered, &x).unwrap();
+        let again = Standardizer::fit(Scaling::Centred, &x).unwrap();
         // Every value was rounded to f32 once, by at most 2^-24 of the largest.
         let bound = f64::from(x.range().1.max(-x.range().0)) * 0.5f64.powi(24);
         assert!(again.mean().iter().all(|m| m.abs() <= bound), "{:?}", again.mean());
@@ -182,7 +182,7 @@ mod tests {
     fn a_constant_dataset_is_divided_by_one() {
         // 0.1 is no binary fraction: a rounded mean would leave a deviation of 1e-17 to divide by.
         let d = toy(3, &[0.1, 0.7, 0.1, 0.7, 0.1, 0.7], (0.0, 1.0));
-        let s = Standardizer::fit(Scaling::Centered, &d).unwrap();
+        let s = Standardizer::fit(Scaling::Centred, &d).unwrap();
         assert_eq!(s.scale(), 1.0);
         assert_eq!(s.apply(&d).unwrap().inputs().as_slice(), [0.0; 6]);
     }
@@ -190,10 +190,10 @@ mod tests {
     #[test]
     fn errors() {
         let d = toy(2, &[0.0, 3.0, 2.0, 7.0], (0.0, 8.0));
-        let s = Standardizer::fit(Scaling::Centered, &d).unwrap();
+        let s = Standardizer::fit(Scaling::Centred, &d).unwrap();
         let message = s.apply(&toy(2, &[0.0, 1.0], (0.0, 1.0))).unwrap_err().to_string();
         assert_eq!(message, "features of a sample: got 1 elements, want 2");
-        for scaling in [Scaling::Centered, Scaling::Range] {
+        for scaling in [Scaling::Centred, Scaling::Range] {
             let r = Standardizer::fit(scaling, &d.select(&[]).unwrap());
             assert!(matches!(r, Err(DataError::Empty { .. })));
         }

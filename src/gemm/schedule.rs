@@ -141,8 +141,8 @@ mod tests {
                 prop_assert_eq!(r.start, next[k]);
                 next[k] = r.end;
             }
-            for k in 0..5 {
-                prop_assert_eq!(next[k], if plan.occupancy(k) > 0 { rows } else { 0 });
+            for (k, &end) in next.iter().enumerate() {
+                prop_assert_eq!(end, if plan.occupancy(k) > 0 { rows } else { 0 });
             }
         }
     }

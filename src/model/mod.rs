@@ -46,14 +46,12 @@ pub enum ModelError {
         /// The value.
         got: f32,
     },
-    /// The loss became NaN or infinite: the weights are of no use any more.
-    #[error(
-        "training diverged: the loss of step {step} is {loss}; a smaller learning rate may help"
-    )]
+    /// The loss or a weight became NaN or infinite: the weights are of no use any more.
+    #[error("training diverged at step {step}, mean loss {loss}: a smaller learning rate may help")]
     Diverged {
         /// Number of the step, from 0.
         step: u64,
-        /// The mean loss.
+        /// The mean loss before it.
         loss: f64,
     },
     /// A verb refused its arguments.

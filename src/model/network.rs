@@ -11,6 +11,7 @@ use super::layer::dense_averaging;
 use super::{FeedbackMode, Layer, ModelError, NetworkConfig, backprop};
 use crate::kernels::{Routes, UpdateRule, feedback, forward, softmax_cross_entropy};
 use crate::matrix::{Matrix, MatrixRef};
+use crate::panels::Panels;
 use crate::plan::RoutePlan;
 use crate::simd::Isa;
 use xxhash_rust::xxh3::Xxh3Default;
@@ -126,6 +127,17 @@ impl Network {
     /// Training steps so far.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Whether every weight and bias is a finite number.
+    pub fn is_finite(&self) -> bool {
+        let finite = |p: &Panels| {
+            let mut all = true;
+            (0..p.areas())
+                .for_each(|k| p.for_each_row(k, |r| all &= r.iter().all(|x| x.is_finite())));
+            all
+        };
+        self.layers.iter().all(|l| finite(&l.weights) && finite(&l.bias))
     }
 
     /// Whether the network is in its dense warm start.

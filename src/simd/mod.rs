@@ -217,6 +217,20 @@ impl Isa {
         })
     }
 
+    /// The CPU features that the kernels ask for, and whether this CPU has them.
+    pub fn features() -> Vec<(&'static str, bool)> {
+        #[cfg(target_arch = "x86_64")]
+        return vec![
+            ("avx2", is_x86_feature_detected!("avx2")),
+            ("fma", is_x86_feature_detected!("fma")),
+            ("avx512f", is_x86_feature_detected!("avx512f")),
+        ];
+        #[cfg(target_arch = "aarch64")]
+        return vec![("neon", std::arch::is_aarch64_feature_detected!("neon"))];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        Vec::new()
+    }
+
     /// Its name.
     pub fn name(self) -> IsaName {
         match self.0 {

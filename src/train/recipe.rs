@@ -51,7 +51,7 @@ impl Recipe {
                     warm_start: if areas > 1 { WARM_START } else { 0.0 },
                     seed: 0,
                 },
-                scaling: Scaling::Centered,
+                scaling: Scaling::Centred,
             },
             Preset::Paper => Self {
                 network: NetworkConfig::paper(inputs, hidden, classes, areas),

@@ -3,8 +3,9 @@
 use super::{AreaUse, Schedule, TrainError, accuracy};
 use crate::data::Dataset;
 use crate::matrix::Matrix;
-use crate::model::Network;
+use crate::model::{ModelError, Network};
 use crate::random::Stream;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// How a network is trained.
@@ -67,7 +68,7 @@ pub struct EpochReport {
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// Each epoch.
+    /// Each epoch; fewer than asked for if the observer ended the run.
     pub epochs: Vec<EpochReport>,
     /// Accuracy on the test part at the end, as a fraction.
     pub test_accuracy: f64,
@@ -86,9 +87,10 @@ pub trait Observer {
         let _ = (epoch, done, total);
     }
 
-    /// An epoch is over.
-    fn epoch(&mut self, report: &EpochReport) {
+    /// An epoch is over; `Break` ends the run with it.
+    fn epoch(&mut self, report: &EpochReport) -> ControlFlow<()> {
         let _ = report;
+        ControlFlow::Continue(())
     }
 }
 
@@ -126,9 +128,10 @@ pub fn train(
     check_dataset(network, data)?;
     check_dataset(network, test)?;
     let begin = Instant::now();
-    let steps = (config.epochs * data.len().div_ceil(config.batch)) as u64;
+    let batch = config.batch.min(data.len());
+    let steps = config.epochs as u64 * data.len().div_ceil(batch) as u64;
     let mut tape = network.tape()?;
-    let mut reports = Vec::with_capacity(config.epochs);
+    let mut reports: Vec<EpochReport> = Vec::new();
     let mut training = Duration::ZERO;
     let mut step = 0;
     if config.warm_epochs() > 0 {
@@ -139,9 +142,9 @@ pub fn train(
         let mut order: Vec<usize> = (0..data.len()).collect();
         Stream::new(config.seed, epoch as u32, 0, "shuffle").shuffle(&mut order);
         let mut inputs = Matrix::zeros(0, data.features())?;
-        let mut labels = Vec::with_capacity(config.batch);
+        let mut labels = Vec::with_capacity(batch);
         let (mut loss, mut done, mut areas) = (0.0, 0, AreaUse::default());
-        for rows in order.chunks(config.batch) {
+        for rows in order.chunks(batch) {
             inputs.set_rows(rows.len())?;
             labels.clear();
             for (i, &row) in rows.iter().enumerate() {
@@ -156,12 +159,17 @@ pub fn train(
             done += rows.len();
             observer.batch(epoch + 1, done, data.len());
         }
+        // The loss is measured before each step: what the last one did shows in the weights only.
+        if !network.is_finite() {
+            let loss = loss / data.len() as f64;
+            return Err(ModelError::Diverged { step: network.steps(), loss }.into());
+        }
         let dense = network.is_dense();
         if dense && epoch + 1 == config.warm_epochs() {
             network.spread()?;
         }
-        let seconds = start.elapsed();
-        training += seconds;
+        let time = start.elapsed();
+        training += time;
         let report = EpochReport {
             epoch: epoch + 1,
             dense,
@@ -169,10 +177,13 @@ pub fn train(
             test_accuracy: accuracy(network, test, &mut tape)?,
             occupancy_entropy: areas.entropy(),
             empty_areas: areas.empty_areas(),
-            samples_per_second: data.len() as f64 / seconds.as_secs_f64(),
+            samples_per_second: rate(data.len(), time),
         };
-        observer.epoch(&report);
+        let flow = observer.epoch(&report);
         reports.push(report);
+        if flow.is_break() {
+            break;
+        }
     }
     Ok(Summary {
         test_accuracy: match reports.last() {
@@ -180,11 +191,15 @@ pub fn train(
             None => accuracy(network, test, &mut tape)?,
         },
         seconds: begin.elapsed().as_secs_f64(),
-        samples_per_second: (config.epochs * data.len()) as f64
-            / training.as_secs_f64().max(f64::MIN_POSITIVE),
+        samples_per_second: rate(reports.len() * data.len(), training),
         weights_hash: network.weights_hash(),
         epochs: reports,
     })
+}
+
+/// Samples per second, finite even for a clock that did not move.
+fn rate(samples: usize, time: Duration) -> f64 {
+    samples as f64 / time.as_secs_f64().max(1e-9)
 }
 
 fn check_dataset(network: &Network, data: &Dataset) -> Result<(), TrainError> {

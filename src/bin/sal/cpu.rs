@@ -18,28 +18,6 @@ pub(crate) fn tile(isa: Isa) -> String {
     format!("{height}x{}", isa.panel_width())
 }
 
-/// Features that the kernels ask for, and whether this CPU has them.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn features() -> Vec<(&'static str, bool)> {
-    vec![
-        ("avx2", is_x86_feature_detected!("avx2")),
-        ("fma", is_x86_feature_detected!("fma")),
-        ("avx512f", is_x86_feature_detected!("avx512f")),
-    ]
-}
-
-/// Features that the kernels ask for, and whether this CPU has them.
-#[cfg(target_arch = "aarch64")]
-pub(crate) fn features() -> Vec<(&'static str, bool)> {
-    vec![("neon", std::arch::is_aarch64_feature_detected!("neon"))]
-}
-
-/// Features that the kernels ask for: there are no kernels for this architecture but the portable ones.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(crate) fn features() -> Vec<(&'static str, bool)> {
-    Vec::new()
-}
-
 /// One cache of the first core.
 #[derive(Debug)]
 pub(crate) struct Cache {

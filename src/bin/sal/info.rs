@@ -48,7 +48,7 @@ pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
 
 impl Machine {
     fn lines(&self) -> Vec<String> {
-        let features = cpu::features();
+        let features = Isa::features();
         let features = features
             .iter()
             .map(|(name, has)| format!("{name} {}", if *has { "yes" } else { "no" }));
@@ -81,7 +81,7 @@ impl Machine {
     }
 
     fn json(&self) -> Value {
-        let features = cpu::features().into_iter().map(|(name, has)| (name.to_owned(), has.into()));
+        let features = Isa::features().into_iter().map(|(name, has)| (name.to_owned(), has.into()));
         let caches = self.caches.iter();
         let caches = caches.map(|c| json!({ "level": c.level, "type": c.kind, "bytes": c.bytes }));
         let isas = Isa::available().into_iter().map(|isa| {

@@ -6,12 +6,14 @@
 //! epoch 2/10 ============>-----------  51 % 86210 samples/s, 7s left
 //! ```
 
+use crate::failure::Failure;
 use crate::output::Output;
 use crate::source::Part;
 use crate::train::Run;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use sal_kernels::train::{EpochReport, Observer};
 use std::fmt::Write;
+use std::ops::ControlFlow;
 
 const BAR: &str = "epoch {prefix} {bar:24} {percent:>3} % {speed} samples/s, {eta} left";
 
@@ -67,6 +69,8 @@ pub(crate) struct Progress<'a> {
     epochs: usize,
     /// The epoch that the bar names.
     named: usize,
+    /// Why nothing more could be shown.
+    failure: Option<Failure>,
 }
 
 impl<'a> Progress<'a> {
@@ -80,7 +84,13 @@ impl<'a> Progress<'a> {
             let _ = write!(out, "{:.0}", state.per_sec()); // nothing depends on it
         };
         bar.set_style(style.progress_chars("=>-").with_key("speed", speed));
-        Self { table, output, bar, epochs, named: 0 }
+        Self { table, output, bar, epochs, named: 0, failure: None }
+    }
+
+    /// Takes the bar away; an error if a line could not be shown.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        self.bar.finish_and_clear();
+        self.failure.map_or(Ok(()), Err)
     }
 }
 
@@ -93,12 +103,14 @@ impl Observer for Progress<'_> {
         self.bar.set_position((epoch - 1) as u64 * total as u64 + done as u64);
     }
 
-    fn epoch(&mut self, report: &EpochReport) {
+    fn epoch(&mut self, report: &EpochReport) -> ControlFlow<()> {
         let line = self.table.row(report);
-        if let Err(failure) = self.bar.suspend(|| self.output.line(line)) {
-            // An observer cannot end a run, and nobody waits for the rest of this one.
-            self.bar.finish_and_clear();
-            std::process::exit(failure.report().into());
+        match self.bar.suspend(|| self.output.line(line)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(failure) => {
+                self.failure = Some(failure);
+                ControlFlow::Break(())
+            }
         }
     }
 }

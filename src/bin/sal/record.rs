@@ -116,7 +116,7 @@ pub(crate) fn schedule(schedule: Schedule) -> &'static str {
 /// The name of a scaling of the inputs.
 pub(crate) fn scaling(scaling: Scaling) -> &'static str {
     match scaling {
-        Scaling::Centered => "centered",
+        Scaling::Centred => "centred",
         Scaling::Range => "range",
         _ => "other",
     }

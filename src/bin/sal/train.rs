@@ -68,8 +68,9 @@ fn run_here(flags: &Flags, isa: Isa, target: Option<&Target>) -> Result<(), Fail
     output.line(format_args!("\n{}", table.head()))?;
     let mut progress = Progress::new(table, &mut output, config.epochs, source.train.len());
     let summary = train(&mut network, &source.train, &source.measured, config, &mut progress);
-    drop(progress); // the bar goes before an error is told
+    let shown = progress.finish(); // the bar goes before an error is told
     let summary = summary?;
+    shown?;
     output.line(closing(source.part, &summary))?;
     if let Some(target) = target {
         target.write(&record::to_json(&run, &summary)?)?;

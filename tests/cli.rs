@@ -518,7 +518,7 @@ fn a_json_file_is_replaced_as_a_whole_or_not_at_all() {
     };
 
     let message = digits(&["--json", &path, "--lr", "1e30"]).failed(1);
-    assert!(message.starts_with("training diverged: "), "{message}");
+    assert!(message.starts_with("training diverged at step "), "{message}");
     old();
     run(&["train", &dir.path("nothing"), "--json", &path]).refused(1);
     old();

@@ -7,7 +7,7 @@
 
 use super::pack;
 use super::store::{AdamW, Epilogue, Momentum, Piece, Rule, ScatterBlock, Sgd};
-use super::tile::{ProductTile, UpdateTile};
+use super::tile::{Ahead, ProductTile, UpdateTile};
 use crate::matrix::MatrixRef;
 use crate::simd::{Op, Simd};
 use std::ops::Range;
@@ -35,24 +35,74 @@ pub(crate) struct Product<'a, E> {
     pub(crate) epilogue: E,
 }
 
+/// Depth above which a product is cut into blocks of the depth, and what they are then: part of a panel and the input
+/// rows of a tile stay in the nearest caches.
+const KC: Range<usize> = 512..1025;
+
+/// Bytes of the inputs that one block of rows may have: they stay in L2 while all panels pass over them.
+const ROWS_BYTES: usize = 256 << 10;
+
 impl<E: Epilogue> Op for Product<'_, E> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let len = self.inputs.cols() * S::NR;
-        for panel in self.out.block().panels.clone() {
-            let tile = ProductTile {
-                inputs: self.inputs,
-                panel: &self.weights[panel * len..][..len],
-                out: &self.out,
-                first: 0,
-                col: panel * S::NR,
-                epilogue: self.epilogue,
-            };
-            for_each_height!(S, s, 0..self.out.rows().len(), |first| ProductTile { first, ..tile });
+        let (depth, rows) = (self.inputs.cols(), self.out.rows().len());
+        let kc = if depth < KC.end { depth.max(1) } else { KC.start };
+        let mc = (ROWS_BYTES / (kc * size_of::<f32>())).max(1).next_multiple_of(S::HEIGHTS[0]);
+        for from in (0..depth.max(1)).step_by(kc) {
+            for first in (0..rows).step_by(mc) {
+                self.block(s, from..depth.min(from + kc), first..rows.min(first + mc));
+            }
         }
     }
+}
+
+impl<E: Epilogue> Product<'_, E> {
+    /// The columns `depth` of the inputs of rows `rows` times all panels of the task.
+    #[inline(always)]
+    fn block<S: Simd>(&self, s: S, depth: Range<usize>, rows: Range<usize>) {
+        let panels = self.out.block().panels.clone();
+        let tiles = tile_count(S::HEIGHTS, rows.len());
+        let part = |panel: usize| {
+            let first = panel * self.inputs.cols();
+            &self.weights[(first + depth.start) * S::NR..(first + depth.end) * S::NR]
+        };
+        for panel in panels.clone() {
+            let here = part(panel);
+            let next = if panel + 1 < panels.end { part(panel + 1) } else { &[] };
+            let mut done = 0;
+            for_each_height!(S, s, rows.clone(), |first| {
+                let ahead = if tiles == 1 {
+                    Ahead::stream(here.as_ptr(), S::NR * size_of::<f32>())
+                } else {
+                    Ahead::share(next, done, tiles, depth.len())
+                };
+                done += 1;
+                ProductTile {
+                    inputs: self.inputs,
+                    depth: depth.start,
+                    panel: here,
+                    ahead,
+                    out: &self.out,
+                    first,
+                    col: panel * S::NR,
+                    epilogue: self.epilogue,
+                }
+            });
+        }
+    }
+}
+
+/// Tiles that `rows` rows are cut into.
+#[inline(always)]
+fn tile_count(heights: &[usize], rows: usize) -> usize {
+    let (mut left, mut tiles) = (rows, 0);
+    for &h in heights {
+        tiles += left / h;
+        left %= h;
+    }
+    tiles
 }
 
 /// The optimiser's constants for one area and one step.

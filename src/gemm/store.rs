@@ -170,6 +170,9 @@ pub(crate) trait Rule: Copy {
     /// Weights that the rule may change.
     fn len(&self) -> usize;
 
+    /// The first of them.
+    fn first(&self) -> *const f32;
+
     /// # Safety
     /// - `at + S::LANES <= self.len()`, and no other rule lives on the same weights
     unsafe fn apply<S: Simd>(&self, s: S, at: usize, sum: S::V);
@@ -203,6 +206,11 @@ impl Rule for Sgd<'_> {
     }
 
     #[inline(always)]
+    fn first(&self) -> *const f32 {
+        self.weights.first
+    }
+
+    #[inline(always)]
     unsafe fn apply<S: Simd>(&self, s: S, at: usize, sum: S::V) {
         // SAFETY: the caller checked `at` against the length of the piece.
         unsafe {
@@ -226,6 +234,11 @@ impl Rule for Momentum<'_> {
     #[inline(always)]
     fn len(&self) -> usize {
         self.weights.len.min(self.first.len)
+    }
+
+    #[inline(always)]
+    fn first(&self) -> *const f32 {
+        self.weights.first
     }
 
     #[inline(always)]
@@ -261,6 +274,11 @@ impl Rule for AdamW<'_> {
     #[inline(always)]
     fn len(&self) -> usize {
         self.weights.len.min(self.first.len).min(self.second.len)
+    }
+
+    #[inline(always)]
+    fn first(&self) -> *const f32 {
+        self.weights.first
     }
 
     #[inline(always)]

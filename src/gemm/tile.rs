@@ -20,11 +20,49 @@ trait Lhs: Copy {
     unsafe fn at(&self, i: usize, p: usize) -> f32;
 }
 
-/// What becomes of a row of sums.
+/// Where a row of sums begins, and what becomes of it.
 trait Store: Copy {
+    /// Sums of the depth before this tile: zero, unless a block of the depth came before.
+    ///
+    /// # Safety
+    /// - `i` is less than the tile's height
+    #[inline(always)]
+    unsafe fn begin<S: Simd, const NV: usize>(&self, s: S, i: usize) -> [S::V; NV] {
+        let _ = i;
+        [s.splat(0.0); NV]
+    }
+
     /// # Safety
     /// - `i` is less than the tile's height
     unsafe fn put<S: Simd, const NV: usize>(&self, s: S, i: usize, acc: [S::V; NV]);
+}
+
+/// What a tile asks for while it runs: one line for each step of its depth, `step` bytes apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    first: *const f32,
+    step: usize,
+}
+
+impl Ahead {
+    /// How far ahead of a stream that is read once: far enough for the latency of memory.
+    const DISTANCE: usize = 4096;
+
+    /// Share `part` of `parts` of the values in `next`, over a tile of this depth.
+    #[inline(always)]
+    pub(crate) fn share(next: &[f32], part: usize, parts: usize, depth: usize) -> Self {
+        let bytes = size_of_val(next).div_ceil(parts);
+        Self {
+            first: next.as_ptr().wrapping_byte_add(part * bytes),
+            step: bytes.div_ceil(depth.max(1)),
+        }
+    }
+
+    /// The stream itself, some way ahead.
+    #[inline(always)]
+    pub(crate) fn stream(first: *const f32, step: usize) -> Self {
+        Self { first: first.wrapping_byte_add(Self::DISTANCE), step }
+    }
 }
 
 /// # Safety
@@ -36,13 +74,20 @@ unsafe fn tile<S: Simd, A: Lhs, E: Store, const H: usize, const NV: usize>(
     depth: usize,
     a: A,
     b: *const f32,
+    ahead: Ahead,
     store: E,
 ) {
     const { assert!(H * NV + NV < S::REGS, "the tile does not fit in the registers") };
     const { assert!(NV * S::LANES == S::NR, "the tile is not as wide as a panel") };
     let mut acc = [[s.splat(0.0); NV]; H];
-    let mut row = b;
+    for (i, acc) in acc.iter_mut().enumerate() {
+        // SAFETY: i < H.
+        *acc = unsafe { store.begin(s, i) };
+    }
+    let (mut row, mut line) = (b, ahead.first);
     for p in 0..depth {
+        s.prefetch(line);
+        line = line.wrapping_byte_add(ahead.step);
         let mut w = [s.splat(0.0); NV];
         for (j, w) in w.iter_mut().enumerate() {
             // SAFETY: row p of the panel, vector j < NV.
@@ -107,12 +152,17 @@ impl Lhs for Ones {
 #[derive(Clone, Copy)]
 pub(crate) struct ProductTile<'a, E> {
     pub(crate) inputs: MatrixRef<'a>,
+    /// First of the input columns that this tile sums over.
+    pub(crate) depth: usize,
+    /// Weight rows of these columns: one row of NR values each.
     pub(crate) panel: &'a [f32],
+    pub(crate) ahead: Ahead,
     pub(crate) out: &'a ScatterBlock<'a>,
     /// First row of the tile among the rows of the block.
     pub(crate) first: usize,
     /// First column of the panel in the output.
     pub(crate) col: usize,
+    /// What the sums go through at the end of the depth.
     pub(crate) epilogue: E,
 }
 
@@ -122,10 +172,36 @@ struct ScatterRows<'a, E> {
     first: usize,
     col: usize,
     width: usize,
+    /// Whether the output holds the sums of the depth before.
+    resume: bool,
+    /// Whether the depth ends here.
+    finish: bool,
     epilogue: E,
 }
 
 impl<E: Epilogue> Store for ScatterRows<'_, E> {
+    #[inline(always)]
+    unsafe fn begin<S: Simd, const NV: usize>(&self, s: S, i: usize) -> [S::V; NV] {
+        let mut acc = [s.splat(0.0); NV];
+        if self.resume {
+            // SAFETY: ProductTile::at checked the rows of the tile and the columns of the panel; a block of the depth
+            // before this one has written them.
+            unsafe {
+                let (_, from) = self.out.at(self.first + i, self.col);
+                for (j, acc) in acc.iter_mut().enumerate() {
+                    let lane = j * S::LANES;
+                    let n = S::LANES.min(self.width.saturating_sub(lane));
+                    *acc = if n == S::LANES {
+                        s.load(from.add(lane))
+                    } else {
+                        s.load_first(from.wrapping_add(lane), n)
+                    };
+                }
+            }
+        }
+        acc
+    }
+
     #[inline(always)]
     unsafe fn put<S: Simd, const NV: usize>(&self, s: S, i: usize, acc: [S::V; NV]) {
         // SAFETY: ProductTile::at checked the rows of the tile and the columns of the panel.
@@ -137,7 +213,11 @@ impl<E: Epilogue> Store for ScatterRows<'_, E> {
                     break;
                 }
                 let n = S::LANES.min(self.width - lane);
-                let v = self.epilogue.apply(s, row, self.col + lane, n, acc);
+                let v = if self.finish {
+                    self.epilogue.apply(s, row, self.col + lane, n, acc)
+                } else {
+                    acc
+                };
                 if n == S::LANES {
                     s.store(to.add(lane), v);
                 } else {
@@ -151,13 +231,13 @@ impl<E: Epilogue> Store for ScatterRows<'_, E> {
 impl<E: Epilogue> Tile for ProductTile<'_, E> {
     #[inline(always)]
     fn at<S: Simd, const H: usize, const NV: usize>(self, s: S) {
-        let depth = self.inputs.cols();
+        let depth = self.panel.len() / S::NR;
+        let columns = self.depth..self.depth + depth;
         let rows = &self.out.rows()[self.first..self.first + H];
         let mut pointers = [std::ptr::null(); H];
         for (pointer, &row) in pointers.iter_mut().zip(rows) {
-            *pointer = self.inputs.row(row as usize).as_ptr();
+            *pointer = self.inputs.row(row as usize)[columns.clone()].as_ptr();
         }
-        assert!(self.panel.len() == depth * S::NR, "panel of {}", self.panel.len());
         let width = self.out.check_columns(self.col, S::NR);
         self.epilogue.check(self.out, self.col, S::NR);
         let store = ScatterRows {
@@ -165,13 +245,14 @@ impl<E: Epilogue> Tile for ProductTile<'_, E> {
             first: self.first,
             col: self.col,
             width,
+            resume: columns.start > 0,
+            finish: columns.end == self.inputs.cols(),
             epilogue: self.epilogue,
         };
-        // SAFETY: the panel's length, the rows and the columns were checked above; each input row is a slice of
-        // `depth` values.
-        unsafe {
-            tile::<S, _, _, H, NV>(s, depth, RowPointers(pointers), self.panel.as_ptr(), store);
-        }
+        let (a, b) = (RowPointers(pointers), self.panel.as_ptr());
+        // SAFETY: the panel holds `depth` rows; the rows and columns of the output were checked above; each input row
+        // is a slice of `depth` values.
+        unsafe { tile::<S, _, _, H, NV>(s, depth, a, b, self.ahead, store) }
     }
 }
 
@@ -214,6 +295,9 @@ impl<R: Rule> Tile for UpdateTile<'_, R> {
         assert!(self.rule.len() >= self.offset + H * S::NR, "weights of {}", self.rule.len());
         let b = self.deltas.as_ptr();
         let store = ApplyRule { offset: self.offset, rule: self.rule };
+        // The weights of the tiles to come, spread over the samples.
+        let step = (H * S::NR * size_of::<f32>()).div_ceil(depth.max(1));
+        let ahead = Ahead::stream(self.rule.first().wrapping_add(self.offset), step);
         match self.inputs {
             Some(inputs) => {
                 assert!(self.first + H <= inputs.cols(), "column {}", self.first);
@@ -225,10 +309,10 @@ impl<R: Rule> Tile for UpdateTile<'_, R> {
                 };
                 // SAFETY: lengths and columns were checked above; the samples were checked against the rows by
                 // `area::RankUpdate`, which makes every tile of an area.
-                unsafe { tile::<S, _, _, H, NV>(s, depth, a, b, store) }
+                unsafe { tile::<S, _, _, H, NV>(s, depth, a, b, ahead, store) }
             }
             // SAFETY: lengths were checked above.
-            None => unsafe { tile::<S, _, _, H, NV>(s, depth, Ones, b, store) },
+            None => unsafe { tile::<S, _, _, H, NV>(s, depth, Ones, b, ahead, store) },
         }
     }
 }

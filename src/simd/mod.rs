@@ -46,6 +46,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn where_positive(self, gate: Self::V, a: Self::V) -> Self::V;
 
     fn first_lane(self, a: Self::V) -> f32;
+    /// Asks for the cache line at `p`, which need not be a valid address.
+    fn prefetch(self, p: *const f32);
 
     /// # Safety
     /// - `p` is valid for reads of `LANES` values

@@ -116,6 +116,10 @@ impl Simd for Neon {
         unsafe { vgetq_lane_f32::<0>(a) }
     }
 
+    // The intrinsic is not stable.
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> float32x4_t {
         // SAFETY: the token; the caller gives four readable values.

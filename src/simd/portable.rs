@@ -83,6 +83,10 @@ impl Simd for Portable {
         a[0]
     }
 
+    // Plain Rust has no word for it; hardware prefetchers do what they can.
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> [f32; 4] {
         // SAFETY: the caller gives four readable values; unaligned reads are allowed.

@@ -466,13 +466,13 @@ pub fn update_router(
         if router.cosine {
             let uh = &routed.directions[s * width..][..width];
             let along: f64 = (0..width).map(|r| du[r] * uh[r]).sum();
-            for r in 0..width {
-                du[r] = (du[r] - along * uh[r]) / routed.norms[s];
+            for (d, x) in du.iter_mut().zip(uh) {
+                *d = (*d - along * x) / routed.norms[s];
             }
         }
-        for r in 0..width {
+        for (r, du) in du.iter().enumerate() {
             for i in 0..d_in {
-                let change = rule.lr * du[r] * (inputs[s * d_in + i] - state.mean[i]);
+                let change = rule.lr * du * (inputs[s * d_in + i] - state.mean[i]);
                 state.projection.add(r * d_in + i, -change);
             }
         }
@@ -485,4 +485,158 @@ fn softmax(a: &[f64]) -> Vec<f64> {
     let exps: Vec<f64> = a.iter().map(|x| (x - max).exp()).collect();
     let sum: f64 = exps.iter().sum();
     exps.iter().map(|e| e / sum).collect()
+}
+
+/// Against the numbers that the NumPy oracle (`oracle/sal_ref.py`) gave for the same small layer.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BATCH: usize = 7;
+    const SHAPE: Shape = Shape { areas: 4, d_in: 5, d_out: 4 };
+    const Z: [u32; BATCH] = [0, 2, 2, 3, 0, 2, 2];
+
+    /// The tensor `tag`: eighths that look random.
+    fn tensor(tag: usize, len: usize) -> Vec<f64> {
+        let x = |i: usize| (i * i * 7 + i * 37 + tag * 11) % 23;
+        (0..len).map(|i| (x(i) as f64 - 11.0) / 8.0).collect()
+    }
+
+    /// A weighted sum, so that no element can change unseen.
+    #[track_caller]
+    fn assert_digest(values: &[f64], want: f64) {
+        let got: f64 =
+            values.iter().enumerate().map(|(i, x)| x * ((i * 29 % 17) as f64 + 1.0)).sum();
+        assert!((got - want).abs() < 1e-11 * want.abs().max(1.0), "{got} instead of {want}");
+    }
+
+    #[test]
+    fn routing_and_the_routers_update_match_the_oracle() {
+        let (h, p, c) = (tensor(1, BATCH * 5), tensor(2, 3 * 5), tensor(3, 4 * 3));
+        let bias: Vec<f64> = tensor(4, 4).iter().map(|b| b / 16.0).collect();
+        let mean: Vec<f64> = tensor(5, 5).iter().map(|m| m / 4.0).collect();
+        let labels = |step: usize, classes| -> Vec<u32> {
+            (0..BATCH).map(|s| (s * step % classes) as u32).collect()
+        };
+        // scores, directions, norms, then P after each goal
+        let want = [
+            (
+                [23.213912618488713, -10.35784189504129, 168.41398108748896],
+                [-49.0, -48.84420693924693, -44.810518496847166, -45.149948618302986],
+            ),
+            (
+                [39.6279296875, -27.72265625, 55.0],
+                [-49.0, -48.55896986721275, -23.372352148255736, -23.24501728405603],
+            ),
+        ];
+        for (cosine, (routing, after)) in [true, false].into_iter().zip(want) {
+            let router = Router {
+                d_in: 5,
+                width: 3,
+                areas: 4,
+                projection: &p,
+                prototypes: &c,
+                mean: &mean,
+                bias: &bias,
+                cosine,
+            };
+            let routed = route(&router, BATCH, &h);
+            assert_eq!(routed.areas, [1, 1, 1, 1, 3, 3, 3]);
+            assert_digest(&routed.scores.value, routing[0]);
+            assert_digest(&routed.directions, routing[1]);
+            assert_digest(&routed.norms, routing[2]);
+            let goals = [
+                (RouterGoal::Fixed, labels(2, 3)),
+                (RouterGoal::Sharp, labels(2, 3)),
+                (RouterGoal::Label(3), labels(2, 3)),
+                (RouterGoal::Label(6), labels(5, 6)),
+            ];
+            for ((goal, labels), want) in goals.into_iter().zip(after) {
+                let (lr, tau, alpha, gamma) = (0.5, 0.7, 1.5, 0.01);
+                let rule = RouterRule { goal, lr, tau, alpha, gamma, centred: Some(3) };
+                let state = update_router(&router, &rule, &h, &routed, &labels);
+                assert_digest(&state.projection.value, want);
+                assert_digest(&state.mean, 1.6272321428571428);
+                assert_digest(&state.bias, -0.09929687500000009);
+            }
+        }
+    }
+
+    #[test]
+    fn forward_loss_and_feedback_match_the_oracle() {
+        let (h, w, b, f) = (tensor(1, 35), tensor(6, 80), tensor(7, 16), tensor(8, 80));
+        let a = forward(SHAPE, &Z, &h, &w, Some(&b)).value;
+        assert_digest(&a, 12.0);
+        let labels = [0, 1, 2, 3, 0, 1, 2];
+        let loss = softmax_cross_entropy(4, &a, &labels);
+        assert_digest(&[loss.total], 13.939112692173678);
+        assert_digest(&loss.error, 0.08384923224314877);
+        let back = Shape { areas: 4, d_in: 4, d_out: 5 };
+        assert_digest(&feedback(back, &Z, &loss.error, &f, Some(&h)).value, 50.86753807486602);
+    }
+
+    #[test]
+    fn gradients_and_optimisers_match_the_oracle() {
+        let (h, w, b) = (tensor(1, 35), tensor(6, 80), tensor(7, 16));
+        let a = forward(SHAPE, &Z, &h, &w, Some(&b)).value;
+        let e = softmax_cross_entropy(4, &a, &[0, 1, 2, 3, 0, 1, 2]).error;
+        for (averaging, weights, bias) in [
+            (Averaging::Area, 4.1251791742706345, 5.62283234564517),
+            (Averaging::Batch, 1.1196711471937721, 4.1384408593533),
+            (Averaging::Load, 4.478684588775089, 16.5537634374132),
+            (Averaging::Sqrt, 1.9211050067812643, 5.216805037810183),
+            (Averaging::Sum, 7.837698030356421, 28.969086015473096),
+        ] {
+            let g = gradient(SHAPE, &Z, &h, &e, averaging);
+            assert_digest(&g.weights.value, weights);
+            assert_digest(&g.bias.value, bias);
+            assert_eq!(g.occupancy, [2, 0, 4, 1]);
+        }
+
+        let g = gradient(SHAPE, &Z, &h, &e, Averaging::Area);
+        let fresh = |x: &[f64]| Parameters {
+            values: x.to_vec(),
+            first: vec![0.0; x.len()],
+            second: vec![0.0; x.len()],
+        };
+        let steps = |t| [Some(t), None, Some(t), Some(t)];
+        let sgd = Rule { optimizer: Optimizer::Sgd, lr: 0.3, decay: 0.1 };
+        assert_digest(
+            &update(&fresh(&w), &g.weights.value, &steps(1), sgd).values,
+            -202.76630375228117,
+        );
+        let sgd = Rule { decay: 0.0, ..sgd };
+        assert_digest(&update(&fresh(&b), &g.bias.value, &steps(1), sgd).values, 48.43815029630646);
+        // Momentum is not in the oracle; without memory it is SGD.
+        let momentum = Rule { optimizer: Optimizer::Momentum { momentum: 0.0 }, ..sgd };
+        assert_digest(
+            &update(&fresh(&b), &g.bias.value, &steps(1), momentum).values,
+            48.43815029630646,
+        );
+
+        let adam = Optimizer::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+        let adam = Rule { optimizer: adam, lr: 0.3, decay: 0.1 };
+        let (mut weights, mut bias) = (fresh(&w), fresh(&b));
+        for t in 1..=3 {
+            let scaled =
+                |g: &[f64]| -> Vec<f64> { g.iter().map(|x| x * (t as f64 - 2.0)).collect() };
+            weights = update(&weights, &scaled(&g.weights.value), &steps(t), adam);
+            let adam = Rule { decay: 0.0, ..adam };
+            bias = update(&bias, &scaled(&g.bias.value), &steps(t), adam);
+        }
+        assert_digest(&weights.values, -219.06646548744402);
+        assert_digest(&weights.first, 0.07837840431114229);
+        assert_digest(&weights.second, 0.2099782718791675);
+        assert_digest(&bias.values, 77.68990534354079);
+    }
+
+    #[test]
+    fn momentum_remembers() {
+        let old = Parameters { values: vec![1.0, 5.0], first: vec![2.0, 7.0], second: Vec::new() };
+        let rule = Optimizer::Momentum { momentum: 0.5 };
+        let rule = Rule { optimizer: rule, lr: 0.25, decay: 2.0 };
+        let new = update(&old, &[3.0, 3.0], &[Some(1), None], rule);
+        assert_eq!(new.first, [4.0, 7.0]); // 0.5 * 2 + 3
+        assert_eq!(new.values, [-0.5, 5.0]); // (1 - 0.25 * 2) * 1 - 0.25 * 4
+    }
 }

@@ -1,0 +1,170 @@
+//! The number of threads changes no bit: each verb in pools of 1, 2, 3, 5 and 8 threads, and again.
+//!
+//! The sizes make at least one task for each of eight threads: `gemm/schedule.rs` asks for 2^19 multiply-adds a task.
+#![cfg(feature = "rayon")]
+
+mod common;
+
+use common::calls::{AVERAGINGS, Call, Router};
+use common::{Pad, Rng, bits, in_pool, isas, say};
+use sal_kernels::Isa;
+use sal_kernels::kernels::{Activation, Optimizer, Similarity, UpdateRule};
+use sal_kernels::reference::Shape;
+
+const THREADS: [usize; 5] = [1, 2, 3, 5, 8];
+const BATCH: usize = 203;
+const D_IN: usize = 150;
+const D_OUT: usize = 171;
+const AREAS: usize = 5;
+const _: () = assert!(BATCH * D_IN * D_OUT > 8 << 19);
+
+const SHAPE: Shape = Shape { areas: AREAS, d_in: D_IN, d_out: D_OUT };
+
+/// How the samples fall on the areas.
+fn profiles() -> [(&'static str, Vec<u32>); 3] {
+    let balanced = (0..BATCH as u32).map(|s| s * 7 % AREAS as u32).collect();
+    let hot = (0..BATCH as u32).map(|s| if s % 40 == 0 { 4 } else { 1 }).collect();
+    [("balanced", balanced), ("hot area", hot), ("one area", vec![2; BATCH])]
+}
+
+/// Runs `verb` on each instruction set and profile, in each pool, and compares bits; `repeats` times in the pool of 5.
+fn same_in_every_pool(
+    name: &str,
+    repeats: usize,
+    verb: impl Fn(Call<'_>, &mut Rng) -> Vec<u64> + Sync,
+) {
+    for isa in isas() {
+        for (profile, z) in profiles() {
+            let run = |threads| {
+                let pads = [Pad { lead: 3, gap: 5 }; 4];
+                let call = Call { isa, z: &z, areas: AREAS, pads, fill: f32::NAN };
+                in_pool(threads, || verb(call, &mut Rng::new(1)))
+            };
+            let alone = run(1);
+            for threads in THREADS {
+                for repeat in 0..if threads == 5 { repeats } else { 1 } {
+                    assert!(
+                        run(threads) == alone,
+                        "SAL_REPRO verb={name} isa={isa} profile={profile} threads={threads} repeat={repeat}"
+                    );
+                }
+            }
+        }
+        say(format_args!("{name} {isa}: equal bits with {THREADS:?} threads"));
+    }
+}
+
+fn wide(values: &[f32]) -> Vec<u64> {
+    bits(values).into_iter().map(u64::from).collect()
+}
+
+#[test]
+fn forward() {
+    same_in_every_pool("forward", 20, |call, rng| {
+        let x = rng.values(BATCH * D_IN);
+        let (w, b) = (rng.values(AREAS * D_IN * D_OUT), rng.values(AREAS * D_OUT));
+        wide(&call.forward(SHAPE, &x, &w, Some(&b), Activation::Relu))
+    });
+}
+
+#[test]
+fn forward_with_one_matrix_for_all() {
+    same_in_every_pool("forward-shared", 1, |call, rng| {
+        let shape = Shape { areas: 1, ..SHAPE };
+        let (x, w, b) = (rng.values(BATCH * D_IN), rng.values(D_IN * D_OUT), rng.values(D_OUT));
+        wide(&call.forward(shape, &x, &w, Some(&b), Activation::Identity))
+    });
+}
+
+#[test]
+fn feedback() {
+    same_in_every_pool("feedback", 1, |call, rng| {
+        let (e, f) = (rng.values(BATCH * D_IN), rng.values(AREAS * D_IN * D_OUT));
+        let y = rng.values(BATCH * D_OUT);
+        let own = call.feedback(SHAPE, &e, &f, Some(&y));
+        let shared = Shape { areas: 1, ..SHAPE };
+        let shared = call.feedback(shared, &e, &f[..D_IN * D_OUT], Some(&y));
+        wide(&[own, shared].concat())
+    });
+}
+
+#[test]
+fn route() {
+    same_in_every_pool("route", 1, |call, rng| {
+        let router = Router {
+            d_in: D_IN,
+            width: D_OUT,
+            areas: 160,
+            projection: rng.values(D_OUT * D_IN),
+            prototypes: rng.values(160 * D_OUT),
+            mean: Some(rng.values(D_IN)),
+            bias: vec![0.0; 160],
+            similarity: Similarity::Cosine,
+        };
+        let routes = call.route(&router, &rng.values(BATCH * D_IN));
+        let areas: Vec<f32> = routes.areas().iter().map(|&z| z as f32).collect();
+        let (u, s) = (routes.directions().as_slice(), routes.scores().as_slice());
+        wide(&[u, s, routes.norms(), &areas].concat())
+    });
+}
+
+#[test]
+fn loss() {
+    same_in_every_pool("loss", 1, |call, rng| {
+        let labels: Vec<u32> = (0..BATCH).map(|_| rng.below(D_OUT) as u32).collect();
+        let (a, t) = (rng.values(BATCH * D_OUT), rng.values(BATCH * D_OUT));
+        let (e, softmax) = call.softmax_cross_entropy(D_OUT, &a, &labels);
+        let (d, squared) = call.squared_error(D_OUT, &a, &t);
+        [wide(&e), wide(&d), vec![softmax.to_bits(), squared.to_bits()]].concat()
+    });
+}
+
+#[test]
+fn update() {
+    let momentum = Optimizer::Momentum { momentum: 0.9 };
+    for (name, optimizer, repeats) in [
+        ("update-sgd", Optimizer::Sgd, 20),
+        ("update-momentum", momentum, 1),
+        ("update-adamw", Optimizer::ADAMW, 20),
+    ] {
+        same_in_every_pool(name, repeats, |call, rng| {
+            let averaging = rng.pick(&AVERAGINGS);
+            let rule = UpdateRule { optimizer, lr: 0.01, weight_decay: 0.1, averaging };
+            let (w, b) = (rng.values(AREAS * D_IN * D_OUT), rng.values(AREAS * D_OUT));
+            let mut layer = call.layer(SHAPE, &w, Some(&b), optimizer);
+            for _ in 0..2 {
+                let (x, d) = (rng.values(BATCH * D_IN), rng.values(BATCH * D_OUT));
+                call.update(&mut layer, &x, &d, &rule);
+            }
+            layer.all_bits()
+        });
+    }
+}
+
+/// Callers that share a pool do not meet in each other's results.
+#[test]
+fn concurrent_callers() {
+    let z: Vec<u32> = (0..64).map(|s| s % 3).collect();
+    let isa = Isa::detect().unwrap();
+    let verb = |caller: usize| {
+        let shape = Shape { areas: 3, d_in: 90 + caller, d_out: 130 + 7 * caller };
+        let mut rng = Rng::new(caller as u64);
+        let x = rng.values(z.len() * shape.d_in);
+        let w = rng.values(3 * shape.d_in * shape.d_out);
+        let pads = [Pad::default(); 4];
+        let call = Call { isa, z: &z, areas: 3, pads, fill: f32::NAN };
+        wide(&call.forward(shape, &x, &w, None, Activation::Relu))
+    };
+    let alone: Vec<_> = (0..8).map(verb).collect();
+    std::thread::scope(|scope| {
+        for (caller, alone) in alone.iter().enumerate() {
+            let verb = &verb;
+            scope.spawn(move || {
+                for repeat in 0..25 {
+                    let got = in_pool(3, || verb(caller));
+                    assert!(got == *alone, "caller {caller}, repeat {repeat}");
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,103 @@
+//! No intrinsic of the kernels is a call: one forgotten `#[inline(always)]` still gives right numbers, but leaves
+//! `core::core_arch` functions in the binary, and each vector operation then costs a call.
+//!
+//! The test reads its own symbol table, so it has to be optimised: `cargo test --release --test outlined`.
+
+mod common;
+
+use common::calls::{Call, Router};
+use common::{Pad, say};
+use object::{Object, ObjectSymbol};
+use sal_kernels::Isa;
+use sal_kernels::kernels::{Activation, Averaging, Optimizer, Similarity, UpdateRule};
+use sal_kernels::reference::Shape;
+use std::time::Duration;
+
+/// Calls every verb once, so that its code is in this binary, for each instruction set that it was compiled for.
+fn link_every_kernel() {
+    let isa = Isa::detect().unwrap();
+    let shape = Shape { areas: 1, d_in: 1, d_out: 1 };
+    let call = Call { isa, z: &[0], areas: 1, pads: [Pad::default(); 4], fill: 0.0 };
+    let one = [1.0];
+    assert_eq!(call.forward(shape, &one, &one, Some(&one), Activation::Relu), [2.0]);
+    assert_eq!(call.feedback(shape, &one, &one, Some(&one)), [1.0]);
+    let router = Router {
+        d_in: 1,
+        width: 1,
+        areas: 1,
+        projection: vec![1.0],
+        prototypes: vec![1.0],
+        mean: None,
+        bias: vec![0.0],
+        similarity: Similarity::Cosine,
+    };
+    assert_eq!(call.route(&router, &one).areas(), [0]);
+    for optimizer in [Optimizer::Sgd, Optimizer::Momentum { momentum: 0.5 }, Optimizer::ADAMW] {
+        let averaging = Averaging::Area;
+        let rule = UpdateRule { optimizer, lr: 0.5, weight_decay: 0.0, averaging };
+        let mut layer = call.layer(shape, &one, None, optimizer);
+        call.update(&mut layer, &one, &one, &rule);
+        assert!(layer.weights.get(0, 0, 0) < 1.0);
+    }
+    assert!(sal_kernels::limits::fma_peak(isa, Duration::ZERO) > 0.0);
+}
+
+/// Modules of `simd` with a door of their own, on this architecture.
+fn modules() -> &'static [&'static str] {
+    match std::env::consts::ARCH {
+        "x86_64" => &["avx2", "avx512"],
+        "aarch64" => &["neon"],
+        _ => &[],
+    }
+}
+
+/// Modules of `core_arch` that the standard library itself calls, to find out what the CPU has.
+const DETECTION: [&str; 2] = ["5cpuid", "5xsave"];
+
+/// What is wrong with a binary that has these symbols. Names are mangled, in either scheme: `4door` is `door`.
+fn complaints(names: &[String], modules: &[&str]) -> Vec<String> {
+    let mut all: Vec<String> = names
+        .iter()
+        .filter(|n| n.contains("core_arch") && !DETECTION.iter().any(|d| n.contains(d)))
+        .map(|n| format!("an intrinsic was not inlined: {n}"))
+        .collect();
+    for module in modules {
+        let module = format!("4simd{}{module}", module.len());
+        let doors = names.iter().filter(|n| n.contains(&module) && n.contains("4door")).count();
+        // The forward product, the gated one, the update and the peak.
+        if doors < 4 {
+            all.push(format!("{doors} doors of {module} among {} symbols, want 4", names.len()));
+        }
+    }
+    all
+}
+
+#[test]
+fn no_intrinsic_is_a_call() {
+    if cfg!(debug_assertions) {
+        return say(
+            "skipped: outlined intrinsics are looked for in release builds (cargo test --release)",
+        );
+    }
+    link_every_kernel();
+    let binary = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    let file = object::File::parse(&*binary).unwrap();
+    let names: Vec<String> =
+        file.symbols().filter_map(|s| s.name().ok().map(str::to_owned)).collect();
+    let complaints = complaints(&names, modules());
+    assert!(complaints.is_empty(), "{complaints:#?}");
+    say(format_args!("no outlined intrinsic among {} symbols", names.len()));
+}
+
+#[test]
+fn the_check_can_fail() {
+    let strings = |names: &[&str]| -> Vec<String> { names.iter().map(|&n| n.into()).collect() };
+    let door = "_ZN11sal_kernels4simd4avx24Avx25enter4door17h0123456789abcdefE";
+    assert!(complaints(&strings(&[door; 4]), &["avx2"]).is_empty());
+    assert_eq!(complaints(&strings(&[door; 3]), &["avx2"]).len(), 1);
+    assert_eq!(complaints(&[], &["avx2", "avx512"]).len(), 2);
+    let call = "_ZN4core9core_arch3x863fma15_mm256_fmadd_ps17h0123456789abcdefE";
+    assert_eq!(complaints(&strings(&[door, door, door, door, call]), &["avx2"]).len(), 1);
+    let detection = "_RNvNtNtNtCsgEmfK2I1SDS_4core9core_arch3x865xsave7__xgetbv";
+    assert!(complaints(&strings(&[door, door, door, door, detection]), &["avx2"]).is_empty());
+}

@@ -5,10 +5,10 @@
 
 mod common;
 
-use common::calls::{AVERAGINGS, Call, Router};
+use common::calls::{Call, Router};
 use common::{Pad, Rng, bits, in_pool, isas, say};
 use sal_kernels::Isa;
-use sal_kernels::kernels::{Activation, Optimizer, Similarity, UpdateRule};
+use sal_kernels::kernels::{Activation, Averaging, Optimizer, Similarity, UpdateRule};
 use sal_kernels::reference::Shape;
 
 const THREADS: [usize; 5] = [1, 2, 3, 5, 8];
@@ -27,18 +27,21 @@ fn profiles() -> [(&'static str, Vec<u32>); 3] {
     [("balanced", balanced), ("hot area", hot), ("one area", vec![2; BATCH])]
 }
 
-/// Runs `verb` on each instruction set and profile, in each pool, and compares bits; `repeats` times in the pool of 5.
-fn same_in_every_pool(
+/// Runs `verb` on the same data on each instruction set and profile, in each pool, and compares bits; `repeats` times in
+/// the pool of 5.
+fn same_in_every_pool<D: Sync>(
     name: &str,
     repeats: usize,
-    verb: impl Fn(Call<'_>, &mut Rng) -> Vec<u64> + Sync,
+    data: impl Fn(&mut Rng) -> D,
+    verb: impl Fn(Call<'_>, &D) -> Vec<u64> + Sync,
 ) {
+    let data = data(&mut Rng::new(1));
     for isa in isas() {
         for (profile, z) in profiles() {
             let run = |threads| {
                 let pads = [Pad { lead: 3, gap: 5 }; 4];
                 let call = Call { isa, z: &z, areas: AREAS, pads, fill: f32::NAN };
-                in_pool(threads, || verb(call, &mut Rng::new(1)))
+                in_pool(threads, || verb(call, &data))
             };
             let alone = run(1);
             for threads in THREADS {
@@ -58,39 +61,52 @@ fn wide(values: &[f32]) -> Vec<u64> {
     bits(values).into_iter().map(u64::from).collect()
 }
 
+/// What the products need: inputs, weights, bias, gates.
+fn tensors(rng: &mut Rng) -> [Vec<f32>; 4] {
+    [BATCH * D_IN, AREAS * D_IN * D_OUT, AREAS * D_OUT, BATCH * D_OUT].map(|len| rng.values(len))
+}
+
+const SHARED: Shape = Shape { areas: 1, ..SHAPE };
+
 #[test]
 fn forward() {
-    same_in_every_pool("forward", 20, |call, rng| {
-        let x = rng.values(BATCH * D_IN);
-        let (w, b) = (rng.values(AREAS * D_IN * D_OUT), rng.values(AREAS * D_OUT));
-        wide(&call.forward(SHAPE, &x, &w, Some(&b), Activation::Relu))
+    same_in_every_pool("forward", 20, tensors, |call, [x, w, b, _]| {
+        wide(&call.forward(SHAPE, x, w, Some(b), Activation::Relu))
     });
 }
 
 #[test]
 fn forward_with_one_matrix_for_all() {
-    same_in_every_pool("forward-shared", 1, |call, rng| {
-        let shape = Shape { areas: 1, ..SHAPE };
-        let (x, w, b) = (rng.values(BATCH * D_IN), rng.values(D_IN * D_OUT), rng.values(D_OUT));
-        wide(&call.forward(shape, &x, &w, Some(&b), Activation::Identity))
+    same_in_every_pool("forward-shared", 1, tensors, |call, [x, w, b, _]| {
+        let (w, b) = (&w[..D_IN * D_OUT], &b[..D_OUT]);
+        wide(&call.forward(SHARED, x, w, Some(b), Activation::Identity))
+    });
+}
+
+#[test]
+fn forward_in_blocks_of_the_depth() {
+    const DEEP: usize = 1100;
+    const FEW: usize = 40;
+    const _: () = assert!(BATCH * DEEP * FEW > 8 << 19);
+    let data = |rng: &mut Rng| (rng.values(BATCH * DEEP), rng.values(AREAS * DEEP * FEW));
+    same_in_every_pool("forward-deep", 1, data, |call, (x, w)| {
+        let shape = Shape { areas: AREAS, d_in: DEEP, d_out: FEW };
+        wide(&call.forward(shape, x, w, None, Activation::Identity))
     });
 }
 
 #[test]
 fn feedback() {
-    same_in_every_pool("feedback", 1, |call, rng| {
-        let (e, f) = (rng.values(BATCH * D_IN), rng.values(AREAS * D_IN * D_OUT));
-        let y = rng.values(BATCH * D_OUT);
-        let own = call.feedback(SHAPE, &e, &f, Some(&y));
-        let shared = Shape { areas: 1, ..SHAPE };
-        let shared = call.feedback(shared, &e, &f[..D_IN * D_OUT], Some(&y));
+    same_in_every_pool("feedback", 1, tensors, |call, [e, f, _, y]| {
+        let own = call.feedback(SHAPE, e, f, Some(y));
+        let shared = call.feedback(SHARED, e, &f[..D_IN * D_OUT], Some(y));
         wide(&[own, shared].concat())
     });
 }
 
 #[test]
 fn route() {
-    same_in_every_pool("route", 1, |call, rng| {
+    let data = |rng: &mut Rng| {
         let router = Router {
             d_in: D_IN,
             width: D_OUT,
@@ -101,7 +117,10 @@ fn route() {
             bias: vec![0.0; 160],
             similarity: Similarity::Cosine,
         };
-        let routes = call.route(&router, &rng.values(BATCH * D_IN));
+        (router, rng.values(BATCH * D_IN))
+    };
+    same_in_every_pool("route", 1, data, |call, (router, x)| {
+        let routes = call.route(router, x);
         let areas: Vec<f32> = routes.areas().iter().map(|&z| z as f32).collect();
         let (u, s) = (routes.directions().as_slice(), routes.scores().as_slice());
         wide(&[u, s, routes.norms(), &areas].concat())
@@ -110,11 +129,13 @@ fn route() {
 
 #[test]
 fn loss() {
-    same_in_every_pool("loss", 1, |call, rng| {
+    let data = |rng: &mut Rng| {
         let labels: Vec<u32> = (0..BATCH).map(|_| rng.below(D_OUT) as u32).collect();
-        let (a, t) = (rng.values(BATCH * D_OUT), rng.values(BATCH * D_OUT));
-        let (e, softmax) = call.softmax_cross_entropy(D_OUT, &a, &labels);
-        let (d, squared) = call.squared_error(D_OUT, &a, &t);
+        (rng.values(BATCH * D_OUT), rng.values(BATCH * D_OUT), labels)
+    };
+    same_in_every_pool("loss", 1, data, |call, (a, t, labels)| {
+        let (e, softmax) = call.softmax_cross_entropy(D_OUT, a, labels);
+        let (d, squared) = call.squared_error(D_OUT, a, t);
         [wide(&e), wide(&d), vec![softmax.to_bits(), squared.to_bits()]].concat()
     });
 }
@@ -122,19 +143,16 @@ fn loss() {
 #[test]
 fn update() {
     let momentum = Optimizer::Momentum { momentum: 0.9 };
-    for (name, optimizer, repeats) in [
-        ("update-sgd", Optimizer::Sgd, 20),
-        ("update-momentum", momentum, 1),
-        ("update-adamw", Optimizer::ADAMW, 20),
+    for (name, optimizer, repeats, averaging) in [
+        ("update-sgd", Optimizer::Sgd, 20, Averaging::Area),
+        ("update-momentum", momentum, 1, Averaging::Load),
+        ("update-adamw", Optimizer::ADAMW, 20, Averaging::Sqrt),
     ] {
-        same_in_every_pool(name, repeats, |call, rng| {
-            let averaging = rng.pick(&AVERAGINGS);
-            let rule = UpdateRule { optimizer, lr: 0.01, weight_decay: 0.1, averaging };
-            let (w, b) = (rng.values(AREAS * D_IN * D_OUT), rng.values(AREAS * D_OUT));
-            let mut layer = call.layer(SHAPE, &w, Some(&b), optimizer);
+        let rule = UpdateRule { optimizer, lr: 0.01, weight_decay: 0.1, averaging };
+        same_in_every_pool(name, repeats, tensors, |call, [x, w, b, d]| {
+            let mut layer = call.layer(SHAPE, w, Some(b), optimizer);
             for _ in 0..2 {
-                let (x, d) = (rng.values(BATCH * D_IN), rng.values(BATCH * D_OUT));
-                call.update(&mut layer, &x, &d, &rule);
+                call.update(&mut layer, x, d, &rule);
             }
             layer.all_bits()
         });

@@ -161,10 +161,13 @@ impl Case {
         let profiles = [Profile::Balanced, Profile::Hot, Profile::Gaps, Profile::Few, Profile::One];
         let profile = rng.pick(&profiles);
         let areas = 1 + rng.below(8);
-        // Now and then large enough to be split over threads.
-        let large = rng.one_in(128);
-        let (d_in, d_out, batch) = if large {
-            (100 + rng.below(300), 50 + rng.below(150), 50 + rng.below(150))
+        // Now and then enough work for several threads, or a width beyond what one block of `gemm/area.rs` sums over.
+        let (d_in, d_out, batch) = if rng.one_in(256) {
+            (90 + rng.below(50), 90 + rng.below(50), 90 + rng.below(50))
+        } else if rng.one_in(64) {
+            let deep = rng.pick(&[512, 1024, 1536, 2048]) + rng.below(3);
+            let (wide, batch) = (rng.below(isa.panel_width() + 2), rng.pick(&[3, 30, 150]));
+            if rng.one_in(2) { (deep, wide, batch) } else { (wide, deep, batch) }
         } else {
             let batch = near(&mut rng, isa.tile_heights(), 40);
             (width(&mut rng, isa), width(&mut rng, isa), batch)

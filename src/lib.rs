@@ -45,6 +45,7 @@ mod panels;
 mod plan;
 pub mod random;
 pub mod reference;
+mod signs;
 #[allow(unsafe_code)]
 mod simd;
 pub mod train;
@@ -52,4 +53,5 @@ pub mod train;
 pub use matrix::{LayoutError, Matrix, MatrixMut, MatrixRef};
 pub use panels::Panels;
 pub use plan::RoutePlan;
+pub use signs::Signs;
 pub use simd::{Isa, IsaError, IsaName};

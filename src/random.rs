@@ -45,6 +45,11 @@ impl Stream {
         out.iter_mut().for_each(|x| *x = scale * self.normal());
     }
 
+    /// A fair coin.
+    pub fn coin(&mut self) -> bool {
+        self.0.random()
+    }
+
     /// A uniform index below `n`; panics if `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         self.0.random_range(0..n)

@@ -55,6 +55,24 @@ fn forward_is_exact_on_integers() {
 }
 
 #[test]
+fn feedback_through_signs_is_exact_on_integers() {
+    for_each_exact_case("signs-exact", |case, isas| {
+        let shape = Shape { areas: case.areas, d_in: case.d_in, d_out: case.d_out };
+        let e = case.rng.integers(case.batch * case.d_in, 8);
+        let y = case.rng.integers(case.batch * case.d_out, 2);
+        let f = case.rng.integers(case.areas * case.d_in * case.d_out, 8);
+        let f: Vec<f32> = f.iter().map(|v| 4f32.copysign(*v)).collect();
+        let want = reference::feedback(shape, &case.z, &f64s(&e), &f64s(&f), Some(&f64s(&y)));
+        let want = exact(&want.value);
+        for (isa, got) in
+            on_each(case, isas, |call| call.feedback_signs(shape, &e, (4.0, &f), Some(&y)))
+        {
+            assert_eq!(got, want, "{isa}");
+        }
+    });
+}
+
+#[test]
 fn feedback_is_exact_on_integers() {
     for_each_exact_case("feedback-exact", |case, isas| {
         let shape = Shape { areas: case.areas, d_in: case.d_in, d_out: case.d_out };

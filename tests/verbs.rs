@@ -7,7 +7,7 @@
 mod common;
 
 use common::bounds::{self, TINY, U, Weight};
-use common::calls::{AVERAGINGS, Layer, Router, averaging, rule};
+use common::calls::{AVERAGINGS, Call, Layer, Router, averaging, rule};
 use common::{Case, Worst, bits, f64s, for_each_case, isas, rows_of};
 use sal_kernels::kernels::{
     self, Activation, Averaging, KernelError, Moments, Optimizer, RouteParams, Routes, Similarity,
@@ -51,13 +51,39 @@ fn feedback_matches_the_oracle() {
 
 fn feedback(case: &mut Case, worst: &mut Worst) {
     let (shape, weights) = weights(case);
+    check_feedback(case, worst, shape, &weights, |call, e, y| call.feedback(shape, e, &weights, y));
+}
+
+#[test]
+fn feedback_through_signs_matches_the_oracle() {
+    for_each_case("feedback-signs", &isas(), |case, worst| {
+        let areas = if case.rng.one_in(4) { 1 } else { case.areas };
+        let shape = Shape { areas, d_in: case.d_in, d_out: case.d_out };
+        let scale = case.rng.pick(&[1.0, 0.1, 3e5]);
+        let signs: Vec<f32> = (0..areas * case.d_in * case.d_out)
+            .map(|_| if case.rng.one_in(2) { scale } else { -scale })
+            .collect();
+        // Sums of errors, then one product; adding the zeros of padding rounds nothing.
+        check_feedback(case, worst, shape, &signs, |call, e, y| {
+            call.feedback_signs(shape, e, (scale, &signs), y)
+        });
+    });
+}
+
+fn check_feedback(
+    case: &mut Case,
+    worst: &mut Worst,
+    shape: Shape,
+    weights: &[f32],
+    feedback: impl Fn(Call<'_>, &[f32], Option<&[f32]>) -> Vec<f32>,
+) {
     let errors = case.rng.values(case.batch * case.d_in);
     let gated = !case.rng.one_in(4);
     let outputs = gated.then(|| case.rng.values(case.batch * case.d_out));
-    let got = case.call().feedback(shape, &errors, &weights, outputs.as_deref());
+    let got = feedback(case.call(), &errors, outputs.as_deref());
 
     let y = outputs.as_deref().map(f64s);
-    let (e, w) = (f64s(&errors), f64s(&weights));
+    let (e, w) = (f64s(&errors), f64s(weights));
     let sums = reference::feedback(shape, &case.z, &e, &w, y.as_deref());
     worst.check("delta", &got, &sums.value, |n| {
         // The gate selects: nothing is rounded, and an inactive unit gives a plain zero.
@@ -77,7 +103,7 @@ fn feedback(case: &mut Case, worst: &mut Worst) {
             rows.chunks(width.max(1)).flat_map(|r| r[from..to].iter().copied()).collect()
         };
         let (e, y) = (part(0, case.d_in), part(case.d_in, width));
-        case.call().feedback(shape, &e, &weights, gated.then_some(&y[..]))
+        feedback(case.call(), &e, gated.then_some(&y[..]))
     };
     rows_stay_apart(case, &pairs, &got, case.d_out, run);
 }

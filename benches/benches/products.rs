@@ -1,4 +1,5 @@
-//! The four products of a SAL step on every instruction set of this CPU: route, gated forward, feedback, update.
+//! The four products of a SAL step on every instruction set of this CPU: route, gated forward, feedback (f32 and signs),
+//! update.
 //!
 //! Each is checked against f64 sums before it is timed. `Throughput` counts FLOPs, so criterion's `elem/s` are FLOP/s;
 //! the line before each group gives the FMA peak of this thread, measured in this process, and what share of it the
@@ -10,9 +11,9 @@ use criterion::{criterion_group, criterion_main};
 use sal_benches::{Case, check};
 use sal_kernels::kernels::{
     Activation, Averaging, Moments, Optimizer, RouteParams, Routes, Similarity, Trainable,
-    UpdateRule, feedback, forward, route, update,
+    UpdateRule, feedback, feedback_signs, forward, route, update,
 };
-use sal_kernels::{Isa, MatrixMut, Panels, RoutePlan, limits::fma_peak};
+use sal_kernels::{Isa, MatrixMut, Panels, RoutePlan, Signs, limits::fma_peak};
 use std::time::{Duration, Instant};
 
 /// (batch, d_in, d_out, areas).
@@ -166,6 +167,24 @@ fn bench_feedback(c: &mut Criterion) {
             }
             let run = || run(back.view_mut());
             measure(&mut group, isa, label("feedback", isa, shape), case.flop(), run);
+
+            let signs = Signs::from_row_major(isa, 1, d_out, d_in, 0.5, &case.row_major);
+            let signs = signs.expect("shapes fit");
+            let run = |out: MatrixMut<'_>| {
+                feedback_signs(&case.plan, case.deltas.view(), &signs, Some(gate), out)
+                    .expect("shapes fit");
+            };
+            run(back.view_mut());
+            for row in 0..n {
+                for j in [0, d_in - 1] {
+                    let column = (0..d_out).map(|i| 0.5f32.copysign(case.row_major[i * d_in + j]));
+                    let active = if case.inputs.row(row)[j] > 0.0 { 1.0 } else { 0.0 };
+                    let terms = case.deltas.row(row).iter().map(|&d| d * active).zip(column);
+                    check("signs", back.row(row)[j], terms);
+                }
+            }
+            let run = || run(back.view_mut());
+            measure(&mut group, isa, label("signs", isa, shape), case.flop(), run);
         }
     }
     group.finish();

@@ -2,22 +2,30 @@
 //!
 //! ```text
 //! Product      for panel in panels:  for rows in heights(rows of the block): tile       panel stays in L1/L2
+//! SignProduct  for rows in blocks:  make tables;  for panel in panels:  tile            lookups instead of products
 //! RankUpdate   for panel in panels:  pack deltas;  for weight rows in heights: tile     one pass over the weights
 //! ```
 
 use super::pack;
 use super::store::{AdamW, Epilogue, Momentum, Piece, Rule, ScatterBlock, Sgd};
-use super::tile::{Ahead, ProductTile, UpdateTile};
+use super::tile::{Ahead, ProductTile, SignTile, UpdateTile};
 use crate::matrix::MatrixRef;
+use crate::signs::WORD;
 use crate::simd::{Op, Simd};
 use std::ops::Range;
 
-/// Calls `$tile` for ascending starts, with the tallest heights that fit: 11 rows are 8 + 2 + 1.
+/// Calls `$tile` for ascending starts, with the tallest heights up to `$most` that fit: 11 rows are 8 + 2 + 1.
 macro_rules! for_each_height {
-    ($S:ty, $s:expr, $rows:expr, |$first:ident| $tile:expr) => {{
+    ($S:ty, $s:expr, $rows:expr, |$first:ident| $tile:expr) => {
+        for_each_height!($S, $s, $rows, usize::MAX, |$first| $tile)
+    };
+    ($S:ty, $s:expr, $rows:expr, $most:expr, |$first:ident| $tile:expr) => {{
         let rows: Range<usize> = $rows;
         let mut $first = rows.start;
         for &height in <$S>::HEIGHTS {
+            if height > $most {
+                continue;
+            }
             while rows.end - $first >= height {
                 $s.tall(height, $tile);
                 $first += height;
@@ -103,6 +111,44 @@ fn tile_count(heights: &[usize], rows: usize) -> usize {
         left %= h;
     }
     tiles
+}
+
+/// Rows whose tables are made at a time: few enough for L2.
+const SIGN_BLOCK: usize = 24;
+
+/// `out[row] = epilogue(errors[row] * signs)` for the rows and panels of one block.
+pub(crate) struct SignProduct<'a, E> {
+    pub(crate) errors: MatrixRef<'a>,
+    /// All words of the area.
+    pub(crate) words: &'a [u32],
+    pub(crate) out: ScatterBlock<'a>,
+    pub(crate) epilogue: E,
+}
+
+impl<E: Epilogue> Op for SignProduct<'_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let depth = self.errors.cols().div_ceil(WORD);
+        let samples = self.out.rows();
+        let mut tables = Vec::new();
+        for start in (0..samples.len()).step_by(SIGN_BLOCK) {
+            let rows = start..samples.len().min(start + SIGN_BLOCK);
+            pack::tables::<S>(self.errors, &samples[rows.clone()], &mut tables);
+            for panel in self.out.block().panels.clone() {
+                for_each_height!(S, s, rows.clone(), S::SIGN_ROWS, |first| SignTile {
+                    tables: &tables,
+                    row: first - start,
+                    words: &self.words[panel * depth * S::NR..][..depth * S::NR],
+                    out: &self.out,
+                    first,
+                    col: panel * S::NR,
+                    epilogue: self.epilogue,
+                });
+            }
+        }
+    }
 }
 
 /// The optimiser's constants for one area and one step.

@@ -135,6 +135,26 @@ impl Epilogue for Activate<'_> {
     }
 }
 
+/// The sums times a factor, then another epilogue.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scaled<E> {
+    pub(crate) scale: f32,
+    pub(crate) then: E,
+}
+
+impl<E: Epilogue> Epilogue for Scaled<E> {
+    #[inline(always)]
+    fn check(&self, out: &ScatterBlock<'_>, col: usize, nr: usize) {
+        self.then.check(out, col, nr);
+    }
+
+    #[inline(always)]
+    unsafe fn apply<S: Simd>(&self, s: S, row: usize, col: usize, n: usize, v: S::V) -> S::V {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.then.apply(s, row, col, n, s.mul(v, s.splat(self.scale))) }
+    }
+}
+
 /// `acc` where the unit was active, else 0; without `outputs` every unit counts as active.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gate<'a> {

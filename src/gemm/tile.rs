@@ -1,4 +1,5 @@
-//! The register tile: `H` rows times one panel, all sums in registers. Every product of this crate is this loop.
+//! The register tile: `H` rows times one panel, all sums in registers. Every product of this crate is this loop, but for
+//! signs, which are looked up (see [`SignTile`]).
 //!
 //! ```text
 //! acc[H][NV] = 0
@@ -11,6 +12,7 @@
 
 use super::store::{Epilogue, Rule, ScatterBlock};
 use crate::matrix::MatrixRef;
+use crate::signs::WORD;
 use crate::simd::{Simd, Tile};
 
 /// The left operand of a tile: one value, broadcast.
@@ -253,6 +255,78 @@ impl<E: Epilogue> Tile for ProductTile<'_, E> {
         // SAFETY: the panel holds `depth` rows; the rows and columns of the output were checked above; each input row
         // is a slice of `depth` values.
         unsafe { tile::<S, _, _, H, NV>(s, depth, a, b, self.ahead, store) }
+    }
+}
+
+/// `H` rows of a task's block times one panel of signs: a table lookup and an addition for every few rows of signs.
+///
+/// ```text
+/// acc[H][NV] = 0
+/// for each word and each SIGNS rows of it:   key[NV] from the words
+///                                            for i in 0..H: acc[i] += lookup(table(i), key)
+/// ```
+#[derive(Clone, Copy)]
+pub(crate) struct SignTile<'a, E> {
+    /// The tables of some rows of the block, see `pack::tables`.
+    pub(crate) tables: &'a [f32],
+    /// First row of the tile among those of the tables.
+    pub(crate) row: usize,
+    /// The panel's words: NR for each 32 rows of signs.
+    pub(crate) words: &'a [u32],
+    pub(crate) out: &'a ScatterBlock<'a>,
+    /// First row of the tile among the rows of the block.
+    pub(crate) first: usize,
+    /// First column of the panel in the output.
+    pub(crate) col: usize,
+    pub(crate) epilogue: E,
+}
+
+impl<E: Epilogue> Tile for SignTile<'_, E> {
+    #[inline(always)]
+    fn at<S: Simd, const H: usize, const NV: usize>(self, s: S) {
+        let groups = WORD.div_ceil(S::SIGNS);
+        let depth = self.words.len() / S::NR;
+        let stride = depth * groups * S::ENTRIES;
+        let tables = &self.tables[self.row * stride..][..H * stride];
+        assert!(self.first + H <= self.out.rows().len(), "row {}", self.first);
+        let width = self.out.check_columns(self.col, S::NR);
+        self.epilogue.check(self.out, self.col, S::NR);
+        let mut acc = [[s.splat(0.0); NV]; H];
+        let mut at = 0;
+        for word in self.words.chunks_exact(S::NR) {
+            for group in 0..groups {
+                // SAFETY: `word` holds NR words, one vector after another.
+                let keys: [S::Key; NV] = unsafe {
+                    let mut keys = [s.key(word.as_ptr(), group * S::SIGNS); NV];
+                    for (j, key) in keys.iter_mut().enumerate().skip(1) {
+                        *key = s.key(word.as_ptr().add(j * S::LANES), group * S::SIGNS);
+                    }
+                    keys
+                };
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    // SAFETY: `tables` holds H rows of `stride` values, and `at` counts through one of them.
+                    let table = unsafe { tables.as_ptr().add(i * stride + at) };
+                    for (acc, &key) in acc.iter_mut().zip(&keys) {
+                        // SAFETY: a whole table lies there.
+                        *acc = s.add(*acc, unsafe { s.lookup(table, key) });
+                    }
+                }
+                at += S::ENTRIES;
+            }
+        }
+        let store = ScatterRows {
+            out: self.out,
+            first: self.first,
+            col: self.col,
+            width,
+            resume: false,
+            finish: true,
+            epilogue: self.epilogue,
+        };
+        for (i, &acc) in acc.iter().enumerate() {
+            // SAFETY: the rows and columns of the tile were checked above.
+            unsafe { store.put(s, i, acc) };
+        }
     }
 }
 

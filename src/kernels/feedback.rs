@@ -1,10 +1,12 @@
 //! `delta[s] = (e[s] F[z_s]) * f'(y[s])`: the error goes back through fixed random weights, never through W.
 
-use super::{KernelError, check, product};
-use crate::gemm::store::Gate;
+use super::{KernelError, Layout, check, product, scatter};
+use crate::gemm::area::SignProduct;
+use crate::gemm::store::{Gate, Scaled};
 use crate::matrix::{MatrixMut, MatrixRef};
 use crate::panels::Panels;
 use crate::plan::RoutePlan;
+use crate::signs::Signs;
 
 /// The gated feedback product `delta = (e F[z]) * f'(y)` (SAL section 5).
 ///
@@ -38,17 +40,67 @@ pub fn feedback(
     outputs: Option<MatrixRef<'_>>,
     out: MatrixMut<'_>,
 ) -> Result<(), KernelError> {
+    let shape = (feedback.areas(), feedback.d_in(), feedback.d_out());
+    check_shapes(plan, errors, shape, outputs, &out)?;
+    product(plan, errors, feedback, out, |_| Gate { outputs });
+    Ok(())
+}
+
+/// As [`feedback`], through one-bit matrices: `delta = scale * (e sign(F[z])) * f'(y)`.
+///
+/// Sums of a few signed errors are looked up in tables, which takes less work than multiplying, and a 32nd of the memory.
+/// Shapes are those of [`feedback`].
+///
+/// # Errors
+/// If a shape does not fit. `out` is then unchanged.
+///
+/// ```
+/// use sal_kernels::{Isa, MatrixMut, MatrixRef, RoutePlan, Signs, kernels::feedback_signs};
+/// let f = Signs::from_row_major(Isa::detect()?, 1, 2, 1, 0.5, &[1.0, -1.0])?;
+/// let (e, mut delta) = ([5.0, 2.0], [0.0]);
+/// feedback_signs(&RoutePlan::single(1)?, MatrixRef::new(&e, 1, 2)?, &f, None, MatrixMut::new(&mut delta, 1, 1)?)?;
+/// assert_eq!(delta, [1.5]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn feedback_signs(
+    plan: &RoutePlan,
+    errors: MatrixRef<'_>,
+    feedback: &Signs,
+    outputs: Option<MatrixRef<'_>>,
+    out: MatrixMut<'_>,
+) -> Result<(), KernelError> {
+    let shape = (feedback.areas(), feedback.d_in(), feedback.d_out());
+    check_shapes(plan, errors, shape, outputs, &out)?;
+    let isa = feedback.isa();
+    let epilogue = Scaled { scale: feedback.scale(), then: Gate { outputs } };
+    // A lookup stands for about four products.
+    let cost = feedback.d_in().div_ceil(4).max(1) * isa.panel_width();
+    let shared = feedback.areas() == 1;
+    let layout = Layout { isa, shared, panels: feedback.panels(), cost };
+    scatter(plan, layout, out, |out| {
+        let words = feedback.area(out.block().area);
+        isa.run(SignProduct { errors, words, out, epilogue });
+    });
+    Ok(())
+}
+
+fn check_shapes(
+    plan: &RoutePlan,
+    errors: MatrixRef<'_>,
+    (areas, d_in, d_out): (usize, usize, usize),
+    outputs: Option<MatrixRef<'_>>,
+    out: &MatrixMut<'_>,
+) -> Result<(), KernelError> {
     check("errors: rows", errors.rows(), plan.batch())?;
-    check("errors: columns", errors.cols(), feedback.d_in())?;
+    check("errors: columns", errors.cols(), d_in)?;
     check("out: rows", out.rows(), plan.batch())?;
-    check("out: columns", out.cols(), feedback.d_out())?;
-    if feedback.areas() != 1 {
-        check("feedback: areas", feedback.areas(), plan.areas())?;
+    check("out: columns", out.cols(), d_out)?;
+    if areas != 1 {
+        check("feedback: areas", areas, plan.areas())?;
     }
     if let Some(outputs) = outputs {
         check("outputs: rows", outputs.rows(), plan.batch())?;
-        check("outputs: columns", outputs.cols(), feedback.d_out())?;
+        check("outputs: columns", outputs.cols(), d_out)?;
     }
-    product(plan, errors, feedback, out, |_| Gate { outputs });
     Ok(())
 }

@@ -15,7 +15,7 @@ mod loss;
 mod route;
 mod update;
 
-pub use feedback::feedback;
+pub use feedback::{feedback, feedback_signs};
 pub use forward::{Activation, forward};
 pub use loss::{softmax_cross_entropy, squared_error};
 pub use route::{RouteParams, Routes, Similarity, route};
@@ -27,7 +27,7 @@ use crate::gemm::store::{Epilogue, ScatterBlock};
 use crate::matrix::{LayoutError, MatrixMut, MatrixRef};
 use crate::panels::Panels;
 use crate::plan::RoutePlan;
-use crate::simd::IsaName;
+use crate::simd::{Isa, IsaName};
 
 /// Why a verb refused its arguments.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -87,6 +87,29 @@ fn check_isa(what: &'static str, got: &Panels, want: &Panels) -> Result<(), Kern
     if got == want { Ok(()) } else { Err(KernelError::Isa { what, got, want }) }
 }
 
+/// What cuts a product into tasks: its matrices' instruction set, how many panels each has, the cost of one row and panel.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    isa: Isa,
+    /// One matrix serves all areas of the plan.
+    shared: bool,
+    panels: usize,
+    cost: usize,
+}
+
+/// Cuts `out` into the blocks of a product and runs `task` on each.
+fn scatter(
+    plan: &RoutePlan,
+    Layout { isa, shared, panels, cost }: Layout,
+    out: MatrixMut<'_>,
+    task: impl Fn(ScatterBlock<'_>) + Sync + Send,
+) {
+    let tallest = isa.tile_heights()[0];
+    let threads = schedule::threads();
+    let blocks = schedule::product_blocks(plan, shared, panels, cost, tallest, threads);
+    schedule::run(ScatterBlock::split(out, plan, isa.panel_width(), blocks), task);
+}
+
 /// `out[row] = epilogue(area, inputs[row] * weights[area])`, shapes already checked. One area in `weights` serves
 /// all areas of the plan.
 fn product<E: Epilogue + Send>(
@@ -97,16 +120,9 @@ fn product<E: Epilogue + Send>(
     epilogue: impl Fn(usize) -> E + Sync + Send,
 ) {
     let isa = weights.isa();
-    let nr = weights.panel_width();
-    let blocks = schedule::product_blocks(
-        plan,
-        weights.areas() == 1,
-        weights.panels(),
-        weights.d_in().max(1) * nr,
-        isa.tile_heights()[0],
-        schedule::threads(),
-    );
-    schedule::run(ScatterBlock::split(out, plan, nr, blocks), |out| {
+    let cost = weights.d_in().max(1) * weights.panel_width();
+    let layout = Layout { isa, shared: weights.areas() == 1, panels: weights.panels(), cost };
+    scatter(plan, layout, out, |out| {
         let area = out.block().area;
         isa.run(Product { inputs, weights: weights.area(area), out, epilogue: epilogue(area) });
     });

@@ -49,6 +49,39 @@ impl Simd for Avx2 {
     const REGS: usize = 16;
     const NR: usize = 16;
     const HEIGHTS: &'static [usize] = &[6, 4, 2, 1];
+    const SIGNS: usize = 3;
+    const ENTRIES: usize = 4;
+    const SIGN_ROWS: usize = 4;
+    /// Index into four entries, and the sign bit to flip.
+    type Key = (__m256i, __m256);
+
+    // The table has the sums whose third sign is +; a clear third bit takes the negative of the opposite sum.
+    #[inline(always)]
+    unsafe fn key(self, words: *const u32, first: usize) -> (__m256i, __m256) {
+        // SAFETY: the token; the caller gives eight readable words.
+        unsafe {
+            let words = _mm256_loadu_si256(words.cast());
+            let words = _mm256_srl_epi32(words, _mm_cvtsi32_si128(first as i32));
+            // All ones where the third bit is clear.
+            let negative = _mm256_cmpeq_epi32(
+                _mm256_and_si256(words, _mm256_set1_epi32(4)),
+                _mm256_setzero_si256(),
+            );
+            let flip = _mm256_slli_epi32::<31>(negative);
+            (_mm256_xor_si256(words, negative), _mm256_castsi256_ps(flip))
+        }
+    }
+
+    // Within each half of a register a permutation looks at two bits; the table stands in both halves.
+    #[inline(always)]
+    unsafe fn lookup(self, table: *const f32, (index, flip): (__m256i, __m256)) -> __m256 {
+        // SAFETY: the token; the caller gives a table of four values.
+        unsafe {
+            let table = _mm_loadu_ps(table);
+            let both = _mm256_set_m128(table, table);
+            _mm256_xor_ps(_mm256_permutevar_ps(both, index), flip)
+        }
+    }
 
     #[inline(always)]
     fn tall<T: Tile>(self, height: usize, tile: T) {

@@ -45,6 +45,26 @@ impl Simd for Avx512 {
     const REGS: usize = 32;
     const NR: usize = 32;
     const HEIGHTS: &'static [usize] = &[12, 8, 4, 2, 1];
+    const SIGNS: usize = 4;
+    const ENTRIES: usize = 16;
+    const SIGN_ROWS: usize = 12;
+    type Key = __m512i;
+
+    // A permutation looks at the lowest four bits of each index only.
+    #[inline(always)]
+    unsafe fn key(self, words: *const u32, first: usize) -> __m512i {
+        // SAFETY: the token; the caller gives sixteen readable words.
+        unsafe {
+            let words = _mm512_loadu_si512(words.cast());
+            _mm512_srl_epi32(words, _mm_cvtsi32_si128(first as i32))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn lookup(self, table: *const f32, key: __m512i) -> __m512 {
+        // SAFETY: the token; the caller gives a table of sixteen values.
+        unsafe { _mm512_permutexvar_ps(key, _mm512_loadu_ps(table)) }
+    }
 
     #[inline(always)]
     fn tall<T: Tile>(self, height: usize, tile: T) {

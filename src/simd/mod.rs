@@ -64,6 +64,26 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// - `p` is valid for writes of `n <= LANES` values
     unsafe fn store_first(self, p: *mut f32, v: Self::V, n: usize);
 
+    /// Rows of signs that one [`Simd::lookup`] covers.
+    const SIGNS: usize;
+    /// Entries of a table: 2^SIGNS sums, or half of them where the other half is their negative.
+    const ENTRIES: usize;
+    /// Most rows of a tile of lookups, of [`Simd::HEIGHTS`].
+    const SIGN_ROWS: usize;
+    /// Where in its table each lane looks.
+    type Key: Copy;
+
+    /// The keys of rows `first..first + SIGNS` of one word of signs for each lane.
+    ///
+    /// # Safety
+    /// - `words` is valid for reads of `LANES` values
+    unsafe fn key(self, words: *const u32, first: usize) -> Self::Key;
+    /// For each lane the sum `±e0 ±e1 ..` that its key names, from a table made by `pack::table`.
+    ///
+    /// # Safety
+    /// - `table` is valid for reads of `ENTRIES` values
+    unsafe fn lookup(self, table: *const f32, key: Self::Key) -> Self::V;
+
     /// Calls `tile` with a height of [`Simd::HEIGHTS`] and this ISA's vectors per panel row as constants.
     fn tall<T: Tile>(self, height: usize, tile: T);
 }

@@ -39,6 +39,34 @@ impl Simd for Neon {
     const REGS: usize = 32;
     const NR: usize = 16;
     const HEIGHTS: &'static [usize] = &[6, 4, 2, 1];
+    const SIGNS: usize = 3;
+    const ENTRIES: usize = 4;
+    const SIGN_ROWS: usize = 4;
+    /// Bytes to take from the sixteen of a table, and the sign bit to flip.
+    type Key = (uint8x16_t, uint32x4_t);
+
+    // The table has the sums whose third sign is +; a clear third bit takes the negative of the opposite sum.
+    #[inline(always)]
+    unsafe fn key(self, words: *const u32, first: usize) -> (uint8x16_t, uint32x4_t) {
+        // SAFETY: the token; the caller gives four readable words.
+        unsafe {
+            let words = vshlq_u32(vld1q_u32(words), vdupq_n_s32(-(first as i32)));
+            let negative = vceqq_u32(vandq_u32(words, vdupq_n_u32(4)), vdupq_n_u32(0));
+            let entry = vandq_u32(veorq_u32(words, negative), vdupq_n_u32(3));
+            // Entry k is bytes 4 k .. 4 k + 4.
+            let bytes = vmlaq_u32(vdupq_n_u32(0x0302_0100), entry, vdupq_n_u32(0x0404_0404));
+            (vreinterpretq_u8_u32(bytes), vshlq_n_u32::<31>(negative))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn lookup(self, table: *const f32, key: (uint8x16_t, uint32x4_t)) -> float32x4_t {
+        // SAFETY: the token; the caller gives a table of four values.
+        unsafe {
+            let sums = vqtbl1q_u8(vreinterpretq_u8_f32(vld1q_f32(table)), key.0);
+            vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_u8(sums), key.1))
+        }
+    }
 
     #[inline(always)]
     fn tall<T: Tile>(self, height: usize, tile: T) {

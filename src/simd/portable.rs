@@ -22,6 +22,23 @@ impl Simd for Portable {
     const REGS: usize = 16;
     const NR: usize = 8;
     const HEIGHTS: &'static [usize] = &[4, 2, 1];
+    const SIGNS: usize = 4;
+    const ENTRIES: usize = 16;
+    const SIGN_ROWS: usize = 4;
+    type Key = [u32; 4];
+
+    #[inline(always)]
+    unsafe fn key(self, words: *const u32, first: usize) -> [u32; 4] {
+        // SAFETY: the caller gives four readable words; unaligned reads are allowed.
+        let words = unsafe { words.cast::<[u32; 4]>().read_unaligned() };
+        words.map(|w| (w >> first) & 15)
+    }
+
+    #[inline(always)]
+    unsafe fn lookup(self, table: *const f32, key: [u32; 4]) -> [f32; 4] {
+        // SAFETY: `key` gives numbers below the sixteen values of the table.
+        key.map(|k| unsafe { table.add(k as usize).read() })
+    }
 
     #[inline(always)]
     fn tall<T: Tile>(self, height: usize, tile: T) {

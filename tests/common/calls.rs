@@ -7,7 +7,7 @@ use sal_kernels::kernels::{
     UpdateRule,
 };
 use sal_kernels::reference::{self, Shape};
-use sal_kernels::{Isa, Panels, RoutePlan};
+use sal_kernels::{Isa, Panels, RoutePlan, Signs};
 
 /// Where and on which batch a verb runs.
 #[derive(Clone, Copy)]
@@ -81,6 +81,24 @@ impl Call<'_> {
         let mut out = self.output(shape.d_out);
         let outputs = outputs.as_ref().map(Strided::view);
         kernels::feedback(&self.plan(), errors.view(), &feedback, outputs, out.view_mut()).unwrap();
+        out.into_values()
+    }
+
+    /// As `feedback`, through the signs of `feedback` times `scale`.
+    pub(crate) fn feedback_signs(
+        &self,
+        shape: Shape,
+        errors: &[f32],
+        (scale, feedback): (f32, &[f32]),
+        outputs: Option<&[f32]>,
+    ) -> Vec<f32> {
+        let errors = self.input(0, shape.d_in, errors);
+        let Shape { areas, d_in, d_out } = shape;
+        let signs = Signs::from_row_major(self.isa, areas, d_in, d_out, scale, feedback).unwrap();
+        let outputs = outputs.map(|y| self.input(1, shape.d_out, y));
+        let mut out = self.output(shape.d_out);
+        let (plan, outputs) = (self.plan(), outputs.as_ref().map(Strided::view));
+        kernels::feedback_signs(&plan, errors.view(), &signs, outputs, out.view_mut()).unwrap();
         out.into_values()
     }
 

@@ -60,10 +60,10 @@ pub(crate) fn product_blocks(
     let mut blocks = Vec::with_capacity(groups);
     for area in 0..groups {
         let order = if shared { 0..plan.batch() } else { plan.range(area) };
-        let work = order.len().saturating_mul(panels).saturating_mul(cost);
-        if work == 0 && (order.is_empty() || panels == 0) {
+        if order.is_empty() || panels == 0 {
             continue;
         }
+        let work = order.len().saturating_mul(panels).saturating_mul(cost);
         let pieces = work.div_ceil(size).max(1);
         let row_pieces = pieces.div_ceil(panels);
         for rows in cut(order, row_pieces, tallest) {

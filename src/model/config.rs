@@ -166,7 +166,11 @@ impl NetworkConfig {
         if !(router.tau > 0.0 && router.tau.is_finite()) {
             return wrong("router tau", router.tau.to_string(), "a positive finite number");
         }
-        let finite = [("alpha", router.alpha), ("gamma", router.gamma), ("lr", router.lr)];
+        let finite = [
+            ("router alpha", router.alpha),
+            ("router gamma", router.gamma),
+            ("router learning rate", router.lr),
+        ];
         if let Some((what, got)) = finite.into_iter().find(|(_, x)| !x.is_finite()) {
             return wrong(what, got.to_string(), "a finite number");
         }

@@ -7,7 +7,7 @@
 //!   d_out = 40, NR = 16:   | panel 0: 16 columns | panel 1: 16 | panel 2: 8 and 8 zeros |
 //!   one panel              d_in rows of NR values, one after another: a row-major matrix NR columns wide
 //! ```
-//! The padding of the last panel is zero and stays zero. A bias is a `Panels` with `d_in = 1`.
+//! The padding of the last panel starts at zero, and no result ever depends on it. A bias is a `Panels` with `d_in = 1`.
 
 use crate::matrix::{Aligned, LayoutError, checked_len, zeroed};
 use crate::simd::Isa;

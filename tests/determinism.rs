@@ -106,9 +106,8 @@ fn feedback() {
 
 #[test]
 fn feedback_through_signs() {
-    same_in_every_pool("feedback-signs", 1, |call, rng| {
-        let (e, f) = (rng.values(BATCH * D_IN), rng.values(AREAS * D_IN * D_OUT));
-        wide(&call.feedback_signs(SHAPE, &e, (0.5, &f), Some(&rng.values(BATCH * D_OUT))))
+    same_in_every_pool("feedback-signs", 1, tensors, |call, [e, f, _, y]| {
+        wide(&call.feedback_signs(SHAPE, e, (0.5, f), Some(y)))
     });
 }
 

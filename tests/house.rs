@@ -2,7 +2,7 @@
 //! sound, instruction sets are named in `simd/` only, and no code outlives its caller in a thread pool.
 //!
 //! ```text
-//! 6 bin | 5 train, over data and report | 4 model | 3 kernels | 2 gemm | 1 matrix panels signs plan random limits | 0 simd
+//! 6 bin | 5 train, over data and report | 4 model | 3 kernels | 2 gemm | 1 matrix panels plan random signs limits | 0 simd
 //! ```
 
 #[path = "common/source.rs"]
@@ -13,7 +13,7 @@ use std::path::Path;
 
 /// Rooms from the ground up: a room may import those before it. Neighbours of one floor are in order too.
 const ROOMS: [&str; 13] = [
-    "simd", "matrix", "panels", "signs", "plan", "random", "limits", "gemm", "kernels", "model",
+    "simd", "matrix", "panels", "plan", "random", "signs", "limits", "gemm", "kernels", "model",
     "data", "report", "train",
 ];
 

@@ -279,12 +279,6 @@ impl<'a> MatrixRef<'a> {
         assert!(r < self.rows, "row {r} of {}", self.rows);
         if self.cols == 0 { &[] } else { &self.data[r * self.stride..][..self.cols] }
     }
-
-    /// Start of row 0, for kernels that have checked their row indices against [`MatrixRef::rows`].
-    #[inline(always)]
-    pub(crate) fn as_ptr(&self) -> *const f32 {
-        self.data.as_ptr()
-    }
 }
 
 /// A view of rows that lie `stride` elements apart, which a verb may write.

@@ -9,7 +9,7 @@
 
 use super::pack::{self, Buffers};
 use super::store::{AdamW, Epilogue, Momentum, Piece, Rule, ScatterBlock, Sgd};
-use super::tile::{Ahead, Depth, ListedUpdateTile, ProductTile, SignTile, UpdateTile};
+use super::tile::{Ahead, Depth, ListedUpdateTile, ProductTile, SignTile, Sums, UpdateTile};
 use crate::matrix::MatrixRef;
 use crate::panels::largest;
 use crate::signs::WORD;
@@ -55,6 +55,9 @@ pub(crate) const FEW_ROWS: usize = 8;
 /// columns costs more than a walk through all of them.
 const USED_PERCENT: usize = 50;
 
+/// Panels from which on a list of columns is worth its making.
+const LISTED_PANELS: usize = 4;
+
 /// Depth above which a product is cut into blocks of the depth, and what they are then: part of a panel and the input
 /// rows of a tile stay in the nearest caches.
 const KC: Range<usize> = 512..1025;
@@ -93,15 +96,17 @@ impl<E: Epilogue> Product<'_, E> {
     fn few_rows<S: Simd>(&mut self, s: S) {
         let (d_in, rows) = (self.inputs.cols(), self.out.rows().len());
         let most = d_in * USED_PERCENT / 100;
-        let skip = self.finite && self.buffers.used.find(self.inputs, self.out.rows(), most);
-        let depth = if skip { Depth::Used(&self.buffers.used) } else { Depth::Block(0, d_in) };
         let panels = self.out.block().panels.clone();
+        let skip = self.finite && panels.len() >= LISTED_PANELS;
+        let skip = skip && self.buffers.used.find(self.inputs, self.out.rows(), most);
+        let depth = if skip { Depth::Used(&self.buffers.used) } else { Depth::Block(0, d_in) };
         let mut panel = panels.start;
         while panel < panels.end {
             let weights = self.panel::<S>(panel);
             let ahead = Ahead::stream(weights.as_ptr(), S::NR * size_of::<f32>(), d_in * S::NR);
             let tile = |first| ProductTile {
                 inputs: self.inputs,
+                packed: None,
                 depth,
                 weights,
                 ahead,
@@ -128,8 +133,16 @@ impl<E: Epilogue> Product<'_, E> {
 
     /// The columns `depth` of the inputs of rows `rows` times all panels of the task.
     #[inline(always)]
-    fn block<S: Simd>(&self, s: S, depth: Range<usize>, rows: Range<usize>) {
+    fn block<S: Simd>(&mut self, s: S, depth: Range<usize>, rows: Range<usize>) {
         let panels = self.out.block().panels.clone();
+        // Long rows lie apart by a large power of two, often, and would compete for the same few places in a cache.
+        let packs = depth.len() < self.inputs.cols();
+        if packs {
+            let rows = &self.out.rows()[rows.clone()];
+            pack::block(self.inputs, rows, depth.clone(), &mut self.buffers.inputs);
+        }
+        let packed =
+            |first| packs.then(|| &self.buffers.inputs[(first - rows.start) * depth.len()..]);
         let tiles = tile_count(S::HEIGHTS, rows.len());
         for panel in panels.clone() {
             let weights = self.panel::<S>(panel);
@@ -143,6 +156,7 @@ impl<E: Epilogue> Product<'_, E> {
                 let height = next_height(S::HEIGHTS, rows.end - first);
                 let tile = ProductTile {
                     inputs: self.inputs,
+                    packed: packed(first),
                     depth: Depth::Block(depth.start, depth.end),
                     weights,
                     ahead: Ahead::share(next, done, tiles, depth.len()),
@@ -254,6 +268,9 @@ pub(crate) struct BufferedUpdate<'a> {
     pub(crate) buffers: &'a mut Buffers,
 }
 
+/// Samples of an update that are packed at a time.
+const SAMPLES: usize = 128;
+
 /// Bytes of packed inputs: they stay in L2 while all panels pass over them.
 const PACKED_BYTES: usize = 128 << 10;
 
@@ -262,36 +279,59 @@ impl Op for BufferedUpdate<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { task, buffers: Buffers { inputs: packed, deltas, used, .. } } = self;
+        let Self { task, buffers: Buffers { inputs: packed, deltas, sums, used, .. } } = self;
         let RankUpdate { inputs, samples, scale, keep, panels, rows, .. } = task;
-        let few = task.skip && samples.len() <= FEW_ROWS;
+        let few = task.skip && samples.len() <= FEW_ROWS && panels.len() >= LISTED_PANELS;
         let most = |x: MatrixRef<'_>| x.cols() * USED_PERCENT / 100;
         let skip = few && inputs.is_some_and(|x| used.find(x, samples, most(x)));
-        let kc = PACKED_BYTES / (samples.len().max(1) * size_of::<f32>());
+        let blocks = samples.len().div_ceil(SAMPLES).max(1);
+        let some = samples.len().div_ceil(blocks).max(1);
+        let kc = PACKED_BYTES / (some * size_of::<f32>());
         let kc = kc.max(1).next_multiple_of(S::HEIGHTS[0]);
         for from in rows.clone().step_by(kc) {
             let block = from..rows.end.min(from + kc);
             let listed = skip.then(|| within(used.list(), block.clone()));
-            pack::inputs(s, inputs, samples, &block, listed, packed);
-            let tiles = PanelTiles { inputs: packed, samples: samples.len(), block: &block };
-            for panel in panels.clone() {
-                pack::deltas(task.deltas, samples, panel * S::NR, S::NR, scale, deltas);
-                let at = (panel - panels.start) * rows.len() + block.start - rows.start;
-                let at = at * S::NR..(at + block.len()) * S::NR;
-                let weights = Piece::new(&mut task.weights[at.clone()]);
-                match (task.step, listed) {
-                    (Step::Sgd, Some(list)) => tiles.listed(s, deltas, Sgd { weights, keep }, list),
-                    (Step::Sgd, None) => tiles.all(s, deltas, Sgd { weights, keep }),
-                    (Step::Momentum { momentum, lr }, _) => {
-                        let first = Piece::new(&mut task.first_moment[at]);
-                        tiles.all(s, deltas, Momentum { weights, first, keep, momentum, lr });
-                    }
-                    (Step::AdamW { beta1, beta2, step, unbias, eps }, _) => {
-                        let first = Piece::new(&mut task.first_moment[at.clone()]);
-                        let second = Piece::new(&mut task.second_moment[at]);
-                        let rule =
-                            AdamW { weights, first, second, keep, beta1, beta2, step, unbias, eps };
-                        tiles.all(s, deltas, rule);
+            sums.clear();
+            if blocks > 1 {
+                sums.resize(panels.len() * block.len() * S::NR, 0.0);
+            }
+            let ahead = Ahead::update_step(S::HEIGHTS[0] * S::NR * size_of::<f32>(), some);
+            for (nth, samples) in samples.chunks(some).enumerate() {
+                pack::inputs(s, inputs, samples, &block, listed, packed);
+                for panel in panels.clone() {
+                    pack::deltas(task.deltas, samples, panel * S::NR, S::NR, scale, deltas);
+                    let at = (panel - panels.start) * rows.len() + block.start - rows.start;
+                    let at = at * S::NR..(at + block.len()) * S::NR;
+                    let len = if blocks > 1 { block.len() * S::NR } else { 0 };
+                    let sums = Piece::new(&mut sums[(panel - panels.start) * len..][..len]);
+                    let sums = Sums { values: sums, resume: nth > 0, finish: nth + 1 == blocks };
+                    let tiles = PanelTiles { inputs: packed, deltas, block: &block, sums, ahead };
+                    let weights = Piece::new(&mut task.weights[at.clone()]);
+                    match (task.step, listed) {
+                        (Step::Sgd, Some(list)) => tiles.listed(s, Sgd { weights, keep }, list),
+                        (Step::Sgd, None) => tiles.all(s, Sgd { weights, keep }),
+                        (Step::Momentum { momentum, lr }, _) => {
+                            let first = Piece::new(&mut task.first_moment[at]);
+                            tiles.all(s, Momentum { weights, first, keep, momentum, lr });
+                        }
+                        (Step::AdamW { beta1, beta2, step, unbias, eps }, _) => {
+                            let first = Piece::new(&mut task.first_moment[at.clone()]);
+                            let second = Piece::new(&mut task.second_moment[at]);
+                            tiles.all(
+                                s,
+                                AdamW {
+                                    weights,
+                                    first,
+                                    second,
+                                    keep,
+                                    beta1,
+                                    beta2,
+                                    step,
+                                    unbias,
+                                    eps,
+                                },
+                            );
+                        }
                     }
                 }
             }
@@ -306,37 +346,36 @@ fn within(list: &[u32], range: Range<usize>) -> &[u32] {
     &list[at(range.start)..at(range.end)]
 }
 
-/// The tiles of one block of weight rows, the same for every panel.
+/// The tiles of one block of weight rows in one panel.
 struct PanelTiles<'a> {
     /// From `pack::inputs`.
     inputs: &'a [f32],
-    samples: usize,
+    /// From `pack::deltas`.
+    deltas: &'a [f32],
     block: &'a Range<usize>,
+    sums: Sums<'a>,
+    ahead: usize,
 }
 
 impl PanelTiles<'_> {
     #[inline(always)]
-    fn tile<'a, R>(
-        &'a self,
-        deltas: &'a [f32],
-        rule: R,
-        done: usize,
-        first: usize,
-    ) -> UpdateTile<'a, R> {
-        UpdateTile { inputs: &self.inputs[done * self.samples..], deltas, first, rule }
+    fn tile<S: Simd, R>(&self, rule: R, done: usize, first: usize) -> UpdateTile<'_, R> {
+        let Self { inputs, deltas, sums, ahead, .. } = *self;
+        let samples = deltas.len() / S::NR;
+        UpdateTile { inputs: &inputs[done * samples..], deltas, first, rule, sums, ahead }
     }
 
     /// All rows of the block.
     #[inline(always)]
-    fn all<S: Simd, R: Rule>(&self, s: S, deltas: &[f32], rule: R) {
-        for_each_height!(S, s, 0..self.block.len(), |done| self.tile(deltas, rule, done, done));
+    fn all<S: Simd, R: Rule>(&self, s: S, rule: R) {
+        for_each_height!(S, s, 0..self.block.len(), |done| self.tile::<S, R>(rule, done, done));
     }
 
     /// The rows of the block that the list names.
     #[inline(always)]
-    fn listed<S: Simd, R: Rule>(&self, s: S, deltas: &[f32], rule: R, list: &[u32]) {
+    fn listed<S: Simd, R: Rule>(&self, s: S, rule: R, list: &[u32]) {
         for_each_height!(S, s, 0..list.len(), |done| ListedUpdateTile {
-            tile: self.tile(deltas, rule, done, self.block.start),
+            tile: self.tile::<S, R>(rule, done, self.block.start),
             list: &list[done..],
         });
     }

@@ -19,14 +19,15 @@ use std::ops::Range;
 pub(crate) struct Buffers {
     pub(crate) inputs: Aligned,
     pub(crate) deltas: Aligned,
+    pub(crate) sums: Aligned,
     pub(crate) tables: Vec<f32>,
     pub(crate) used: Columns,
 }
 
 impl Buffers {
     fn new() -> Self {
-        let (inputs, deltas) = (Aligned::new(ALIGN), Aligned::new(ALIGN));
-        Self { inputs, deltas, tables: Vec::new(), used: Columns::default() }
+        let [inputs, deltas, sums] = [0; 3].map(|_| Aligned::new(ALIGN));
+        Self { inputs, deltas, sums, tables: Vec::new(), used: Columns::default() }
     }
 
     /// Calls `f` with the buffers of this thread; with new ones if they are in use.
@@ -141,37 +142,56 @@ pub(crate) fn inputs<S: Simd>(
     let Some(from) = from else { return };
     let mut first = 0;
     for &height in S::HEIGHTS {
-        while columns - first >= height {
-            let to = &mut packed[first * rows.len()..];
-            match listed {
+        let tiles = (columns - first) / height;
+        let to = &mut packed[first * rows.len()..];
+        s.tall(height, PackTiles { from, rows, block: block.start, listed, first, tiles, to });
+        first += tiles * height;
+    }
+}
+
+/// `tiles` tiles of one height, of columns from `first` on.
+struct PackTiles<'a> {
+    from: MatrixRef<'a>,
+    rows: &'a [u32],
+    block: usize,
+    listed: Option<&'a [u32]>,
+    first: usize,
+    tiles: usize,
+    to: &'a mut [f32],
+}
+
+impl Tile for PackTiles<'_> {
+    #[inline(always)]
+    fn at<S: Simd, const H: usize, const NV: usize>(self, _: S) {
+        let (n, columns) = (self.rows.len(), self.first..self.first + self.tiles * H);
+        // One tile after another has H values for each of n samples.
+        let (to, _) = self.to[..columns.len() * n].as_chunks_mut::<H>();
+        for (sample, &row) in self.rows.iter().enumerate() {
+            let row = self.from.row(row as usize);
+            match self.listed {
                 Some(list) => {
-                    let list = &list[first..first + height];
-                    for (to, &row) in to.chunks_exact_mut(height).zip(rows) {
-                        let row = from.row(row as usize);
-                        to.iter_mut().zip(list).for_each(|(x, &column)| *x = row[column as usize]);
+                    let (list, _) = list[columns.clone()].as_chunks::<H>();
+                    for (tile, columns) in list.iter().enumerate() {
+                        to[tile * n + sample] = columns.map(|column| row[column as usize]);
                     }
                 }
-                None => s.tall(height, PackTile { from, rows, first: block.start + first, to }),
+                None => {
+                    let row = &row[self.block + columns.start..self.block + columns.end];
+                    for (tile, x) in row.as_chunks::<H>().0.iter().enumerate() {
+                        to[tile * n + sample] = *x;
+                    }
+                }
             }
-            first += height;
         }
     }
 }
 
-/// Columns from `first` on, as many as the tile is high.
-struct PackTile<'a> {
-    from: MatrixRef<'a>,
-    rows: &'a [u32],
-    first: usize,
-    to: &'a mut [f32],
-}
-
-impl Tile for PackTile<'_> {
-    #[inline(always)]
-    fn at<S: Simd, const H: usize, const NV: usize>(self, _: S) {
-        for (to, &row) in self.to.chunks_exact_mut(H).zip(self.rows) {
-            to.copy_from_slice(&self.from.row(row as usize)[self.first..][..H]);
-        }
+/// Copies columns `block` of the given rows, one row after another.
+#[inline(always)]
+pub(crate) fn block(from: MatrixRef<'_>, rows: &[u32], block: Range<usize>, packed: &mut Aligned) {
+    packed.clear();
+    for &row in rows {
+        packed.extend_from_slice(&from.row(row as usize)[block.clone()]);
     }
 }
 

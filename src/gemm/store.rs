@@ -210,6 +210,26 @@ impl<'a> Piece<'a> {
     pub(crate) fn new(values: &'a mut [f32]) -> Self {
         Self { first: values.as_mut_ptr(), len: values.len(), weights: PhantomData }
     }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// # Safety
+    /// - `at + S::LANES <= self.len()`, and no other reference to these values is in use
+    #[inline(always)]
+    pub(crate) unsafe fn load<S: Simd>(&self, s: S, at: usize) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { s.load(self.first.add(at)) }
+    }
+
+    /// # Safety
+    /// - as for [`Piece::load`]
+    #[inline(always)]
+    pub(crate) unsafe fn store<S: Simd>(&self, s: S, at: usize, v: S::V) {
+        // SAFETY: the caller's promise.
+        unsafe { s.store(self.first.add(at), v) }
+    }
 }
 
 /// `w = keep * w + sum`.

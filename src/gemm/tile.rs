@@ -15,10 +15,11 @@
 
 use super::area::FEW_ROWS;
 use super::pack::Columns;
-use super::store::{Epilogue, Rule, ScatterBlock};
+use super::store::{Epilogue, Piece, Rule, ScatterBlock};
 use crate::matrix::MatrixRef;
 use crate::signs::WORD;
 use crate::simd::{Simd, Tile, WideTile};
+use std::hint::black_box;
 
 /// Which rows of a panel a tile passes over.
 trait Steps: Copy {
@@ -59,19 +60,22 @@ trait Lhs: Copy {
 
 /// Where a row of sums begins, and what becomes of it.
 trait Store: Copy {
-    /// Sums of the depth before this tile: zero, unless a block of the depth came before.
+    /// Sums of a block of the depth before this one, instead of zeros.
     ///
     /// # Safety
-    /// - `i` is less than the tile's height, `q` less than its panels
-    #[inline(always)]
-    unsafe fn begin<S: Simd, const NV: usize>(&self, s: S, i: usize, q: usize) -> [S::V; NV] {
-        let _ = (i, q);
-        [s.splat(0.0); NV]
-    }
+    /// - the store serves a tile of `H` rows and `P` panels
+    unsafe fn begin<S: Simd, const H: usize, const NV: usize, const P: usize>(
+        &self,
+        s: S,
+    ) -> Option<[[[S::V; NV]; P]; H]>;
 
     /// # Safety
-    /// - `i` is less than the tile's height, `q` less than its panels
-    unsafe fn put<S: Simd, const NV: usize>(&self, s: S, i: usize, q: usize, acc: [S::V; NV]);
+    /// - the store serves a tile of `H` rows and `P` panels
+    unsafe fn put<S: Simd, const H: usize, const NV: usize, const P: usize>(
+        &self,
+        s: S,
+        sums: &[[[S::V; NV]; P]; H],
+    );
 }
 
 /// Bytes of a cache line.
@@ -108,13 +112,18 @@ impl Ahead {
         Self { first, step, apart: apart * size_of::<f32>() }
     }
 
-    /// Tiles of `bytes` each, one after another, where `steps` are enough to ask for every line. Fewer would ask for some
-    /// lines only, which disturbs the hardware's own prefetching.
+    /// The weights that the next tiles of an update change: `step` bytes ahead at each step, none if that is 0.
     #[inline(always)]
-    pub(crate) fn tiles(first: *const f32, bytes: usize, steps: usize) -> Self {
-        let step = if steps * LINE < bytes { 0 } else { bytes.div_ceil(steps) };
+    pub(crate) fn update(weights: *const f32, step: usize) -> Self {
         let distance = if step == 0 { 0 } else { Self::DISTANCE };
-        Self { first: first.wrapping_byte_add(distance), step, apart: 0 }
+        Self { first: weights.wrapping_byte_add(distance), step, apart: 0 }
+    }
+
+    /// The step for tiles of `bytes` each over so many samples. Too few samples would ask for some of the lines only, which
+    /// disturbs the hardware's own prefetching: then there is none.
+    #[inline(always)]
+    pub(crate) fn update_step(bytes: usize, samples: usize) -> usize {
+        if samples * LINE < bytes { 0 } else { bytes.div_ceil(samples) }
     }
 }
 
@@ -150,11 +159,9 @@ unsafe fn tile<
     const { assert!(H * NV * P + if NV * P < H { NV * P } else { H } < S::REGS, "too many registers") };
     const { assert!(NV * S::LANES == S::NR, "the tile is not as wide as its panels") };
     let mut acc = [[[s.splat(0.0); NV]; P]; H];
-    for (i, acc) in acc.iter_mut().enumerate() {
-        for (q, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: i < H and q < P.
-            *acc = unsafe { store.begin(s, i, q) };
-        }
+    // SAFETY: the caller's promise.
+    if let Some(sums) = unsafe { store.begin::<S, H, NV, P>(s) } {
+        acc = sums;
     }
     let mut line = ahead.first;
     for t in 0..count {
@@ -199,12 +206,8 @@ unsafe fn tile<
             }
         }
     }
-    for (i, acc) in acc.iter().enumerate() {
-        for (q, &acc) in acc.iter().enumerate() {
-            // SAFETY: i < H and q < P.
-            unsafe { store.put(s, i, q, acc) };
-        }
-    }
+    // SAFETY: the caller's promise.
+    unsafe { store.put(s, &acc) };
 }
 
 /// Gathered rows, one pointer each.
@@ -235,6 +238,8 @@ impl<const H: usize> Lhs for PackedColumns<H> {
 #[derive(Clone, Copy)]
 pub(crate) struct ProductTile<'a, E> {
     pub(crate) inputs: MatrixRef<'a>,
+    /// Instead of them, the columns of a block of the depth for each row of the tile, packed one after another.
+    pub(crate) packed: Option<&'a [f32]>,
     /// The input columns that this tile sums over, which are rows of each panel.
     pub(crate) depth: Depth<'a>,
     /// The weights from the first row of the tile's first panel on.
@@ -273,80 +278,91 @@ struct ScatterRows<'a, E> {
 }
 
 impl<E> ScatterRows<'_, E> {
-    /// Columns of panel `q` of `P`.
+    /// Columns of panel `q` of `of`.
     #[inline(always)]
-    fn width<S: Simd, const P: usize>(&self, q: usize) -> usize {
-        if q + 1 < P { S::NR } else { self.width }
+    fn width<S: Simd>(&self, q: usize, of: usize) -> usize {
+        if q + 1 < of { S::NR } else { self.width }
     }
 }
 
-impl<E: Epilogue, const P: usize> Store for Abreast<ScatterRows<'_, E>, P> {
+// Both ways go through memory, as `black_box` has it: this code has many branches, and would otherwise be unrolled into the
+// loop's own or else keep the sums of the loop in memory.
+impl<E: Epilogue> Store for ScatterRows<'_, E> {
     #[inline(always)]
-    unsafe fn begin<S: Simd, const NV: usize>(&self, s: S, i: usize, q: usize) -> [S::V; NV] {
-        let to = &self.0;
-        let mut acc = [s.splat(0.0); NV];
-        if to.resume {
-            // SAFETY: ProductTile checked the rows of the tile and the columns of its panels; a block of the depth
-            // before this one has written them.
-            unsafe {
-                let (_, from) = to.out.at(to.first + i, to.col + q * S::NR);
-                for (j, acc) in acc.iter_mut().enumerate() {
+    unsafe fn begin<S: Simd, const H: usize, const NV: usize, const P: usize>(
+        &self,
+        s: S,
+    ) -> Option<[[[S::V; NV]; P]; H]> {
+        if !self.resume {
+            return None;
+        }
+        let mut sums = [[[s.splat(0.0); NV]; P]; H];
+        for (i, sums) in black_box(&mut sums).iter_mut().enumerate() {
+            for (q, sums) in sums.iter_mut().enumerate() {
+                let width = self.width::<S>(q, P);
+                for (j, sum) in sums.iter_mut().enumerate() {
                     let lane = j * S::LANES;
-                    let n = S::LANES.min(to.width::<S, P>(q).saturating_sub(lane));
-                    *acc = if n == S::LANES {
-                        s.load(from.add(lane))
-                    } else {
-                        s.load_first(from.wrapping_add(lane), n)
-                    };
+                    let n = S::LANES.min(width.saturating_sub(lane));
+                    // SAFETY: ProductTile checked the rows of the tile and the columns of its panels; a block of the
+                    // depth before this one has written them.
+                    unsafe {
+                        let (_, from) = self.out.at(self.first + i, self.col + q * S::NR);
+                        *sum = if n == S::LANES {
+                            s.load(from.add(lane))
+                        } else {
+                            s.load_first(from.wrapping_add(lane), n)
+                        };
+                    }
                 }
             }
         }
-        acc
+        Some(sums)
     }
 
     #[inline(always)]
-    unsafe fn put<S: Simd, const NV: usize>(&self, s: S, i: usize, q: usize, acc: [S::V; NV]) {
-        let to = &self.0;
-        let (col, width) = (to.col + q * S::NR, to.width::<S, P>(q));
-        // SAFETY: ProductTile checked the rows of the tile and the columns of its panels.
-        unsafe {
-            let (row, first) = to.out.at(to.first + i, col);
-            for (j, &acc) in acc.iter().enumerate() {
-                let lane = j * S::LANES;
-                if lane >= width {
-                    break;
-                }
-                let n = S::LANES.min(width - lane);
-                let v = if to.finish {
-                    // Plus 0: a sum that is zero is +0, whether or not zeros were added to it.
-                    let sum = s.add(acc, s.splat(0.0));
-                    to.epilogue.apply(s, row, col + lane, n, sum)
-                } else {
-                    acc
-                };
-                if n == S::LANES {
-                    s.store(first.add(lane), v);
-                } else {
-                    s.store_first(first.add(lane), v, n);
+    unsafe fn put<S: Simd, const H: usize, const NV: usize, const P: usize>(
+        &self,
+        s: S,
+        sums: &[[[S::V; NV]; P]; H],
+    ) {
+        let sums = *sums;
+        for (i, sums) in black_box(&sums).iter().enumerate() {
+            for (q, sums) in sums.iter().enumerate() {
+                let (col, width) = (self.col + q * S::NR, self.width::<S>(q, P));
+                // SAFETY: ProductTile checked the rows of the tile and the columns of its panels.
+                let (row, to) = unsafe { self.out.at(self.first + i, col) };
+                for (j, &sum) in sums.iter().enumerate() {
+                    let lane = j * S::LANES;
+                    if lane >= width {
+                        break;
+                    }
+                    let n = S::LANES.min(width - lane);
+                    // SAFETY: as above; n columns from col + lane on are of this row.
+                    unsafe {
+                        let v = if self.finish {
+                            // Plus 0: a sum that is zero is +0, whether or not zeros were added to it.
+                            let sum = s.add(sum, s.splat(0.0));
+                            self.epilogue.apply(s, row, col + lane, n, sum)
+                        } else {
+                            sum
+                        };
+                        if n == S::LANES {
+                            s.store(to.add(lane), v);
+                        } else {
+                            s.store_first(to.add(lane), v, n);
+                        }
+                    }
                 }
             }
         }
     }
 }
-
-/// A store of `P` panels.
-#[derive(Clone, Copy)]
-struct Abreast<T, const P: usize>(T);
 
 impl<E: Epilogue> ProductTile<'_, E> {
     #[inline(always)]
     fn run<S: Simd, const H: usize, const NV: usize, const P: usize>(self, s: S) {
         let d_in = self.inputs.cols();
         let rows = &self.out.rows()[self.first..self.first + H];
-        let mut pointers = [std::ptr::null(); H];
-        for (pointer, &row) in pointers.iter_mut().zip(rows) {
-            *pointer = self.inputs.row(row as usize).as_ptr();
-        }
         assert!(self.weights.len() >= P * d_in * S::NR, "panels of {}", self.weights.len());
         let (first, last) = (self.col, self.col + (P - 1) * S::NR);
         self.out.check_columns(first, S::NR);
@@ -354,23 +370,37 @@ impl<E: Epilogue> ProductTile<'_, E> {
         for q in 0..P {
             self.epilogue.check(self.out, first + q * S::NR, S::NR);
         }
-        let (resume, finish) = match self.depth {
+        let (start, end) = match self.depth {
             Depth::Block(start, end) => {
                 assert!(start <= end && end <= d_in, "columns {start}..{end} of {d_in}");
-                (start > 0, end == d_in)
+                (start, end)
             }
             Depth::Used(columns) => {
                 assert!(columns.width() == d_in, "{} columns of {d_in}", columns.width());
-                (false, true)
+                (0, d_in)
             }
         };
+        let (resume, finish) = (start > 0, end == d_in);
+        // Where column 0 of each row is, or would be: only columns start..end are read.
+        let mut pointers = [std::ptr::null(); H];
+        if let Some(values) = self.packed {
+            let len = end - start;
+            let values = &values[..H * len];
+            for (i, pointer) in pointers.iter_mut().enumerate() {
+                *pointer = values.as_ptr().wrapping_add(i * len).wrapping_sub(start);
+            }
+        } else {
+            for (pointer, &row) in pointers.iter_mut().zip(rows) {
+                *pointer = self.inputs.row(row as usize).as_ptr();
+            }
+        }
         let (out, epilogue) = (self.out, self.epilogue);
         let to =
             ScatterRows { out, first: self.first, col: first, width, resume, finish, epilogue };
-        let (a, to) = (RowPointers(pointers), Abreast::<_, P>(to));
+        let a = RowPointers(pointers);
         let b = Rhs { first: self.weights.as_ptr(), apart: d_in * S::NR };
         // SAFETY: the weights hold P whole panels; rows and columns of the output were checked above; each input row is
-        // a slice of d_in values, and so many rows each panel has, which bounds the depth.
+        // a slice of d_in values, or of those that the depth names; each panel has d_in rows, and the depth ends there.
         unsafe {
             match self.depth {
                 Depth::Block(start, end) => {
@@ -459,7 +489,7 @@ impl<E: Epilogue> Tile for SignTile<'_, E> {
                 at += S::ENTRIES;
             }
         }
-        let store = Abreast::<_, 1>(ScatterRows {
+        let store = ScatterRows {
             out: self.out,
             first: self.first,
             col: self.col,
@@ -467,11 +497,9 @@ impl<E: Epilogue> Tile for SignTile<'_, E> {
             resume: false,
             finish: true,
             epilogue: self.epilogue,
-        });
-        for (i, &acc) in acc.iter().enumerate() {
-            // SAFETY: the rows and columns of the tile were checked above.
-            unsafe { store.put(s, i, 0, acc) };
-        }
+        };
+        // SAFETY: the rows and columns of the tile were checked above.
+        unsafe { store.put(s, &acc.map(|acc| [acc])) };
     }
 }
 
@@ -485,6 +513,20 @@ pub(crate) struct UpdateTile<'a, R> {
     /// The first of the rows, among those of the rule's weights.
     pub(crate) first: usize,
     pub(crate) rule: R,
+    pub(crate) sums: Sums<'a>,
+    /// From [`Ahead::update_step`].
+    pub(crate) ahead: usize,
+}
+
+/// The sums of a panel's rows between blocks of samples.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sums<'a> {
+    /// As many rows as the rule's weights have; none if there is only one block.
+    pub(crate) values: Piece<'a>,
+    /// Whether a block came before.
+    pub(crate) resume: bool,
+    /// Whether this is the last block.
+    pub(crate) finish: bool,
 }
 
 /// As [`UpdateTile`], on the rows of a list.
@@ -497,12 +539,20 @@ pub(crate) struct ListedUpdateTile<'a, R> {
 /// Where row `i` of a tile begins among the weights of its rule.
 trait Offsets: Copy {
     fn at<S: Simd>(&self, i: usize) -> usize;
+
+    /// The end of the last of `H` rows.
+    fn end<S: Simd, const H: usize>(&self) -> usize;
 }
 
 impl Offsets for From {
     #[inline(always)]
     fn at<S: Simd>(&self, i: usize) -> usize {
         (self.0 + i) * S::NR
+    }
+
+    #[inline(always)]
+    fn end<S: Simd, const H: usize>(&self) -> usize {
+        (self.0 + H) * S::NR
     }
 }
 
@@ -511,20 +561,57 @@ impl<const H: usize> Offsets for [usize; H] {
     fn at<S: Simd>(&self, i: usize) -> usize {
         self[i] * S::NR
     }
+
+    #[inline(always)]
+    fn end<S: Simd, const ROWS: usize>(&self) -> usize {
+        self.iter().fold(0, |end, row| end.max((row + 1) * S::NR))
+    }
 }
 
 #[derive(Clone, Copy)]
-struct ApplyRule<R, O> {
+struct ApplyRule<'a, R, O> {
     rows: O,
     rule: R,
+    sums: Sums<'a>,
 }
 
-impl<R: Rule, O: Offsets> Store for ApplyRule<R, O> {
+impl<R: Rule, O: Offsets> Store for ApplyRule<'_, R, O> {
     #[inline(always)]
-    unsafe fn put<S: Simd, const NV: usize>(&self, s: S, i: usize, _: usize, acc: [S::V; NV]) {
-        for (j, &acc) in acc.iter().enumerate() {
-            // SAFETY: UpdateTile checked that the rule's weights hold the rows of the tile.
-            unsafe { self.rule.apply(s, self.rows.at::<S>(i) + j * S::LANES, acc) };
+    unsafe fn begin<S: Simd, const H: usize, const NV: usize, const P: usize>(
+        &self,
+        s: S,
+    ) -> Option<[[[S::V; NV]; P]; H]> {
+        if !self.sums.resume {
+            return None;
+        }
+        let mut sums = [[[s.splat(0.0); NV]; P]; H];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            for (j, sum) in sums[0].iter_mut().enumerate() {
+                // SAFETY: UpdateTile checked that the sums hold the rows of the tile.
+                *sum = unsafe { self.sums.values.load(s, self.rows.at::<S>(i) + j * S::LANES) };
+            }
+        }
+        Some(sums)
+    }
+
+    #[inline(always)]
+    unsafe fn put<S: Simd, const H: usize, const NV: usize, const P: usize>(
+        &self,
+        s: S,
+        sums: &[[[S::V; NV]; P]; H],
+    ) {
+        for (i, sums) in sums.iter().enumerate() {
+            for (j, &sum) in sums[0].iter().enumerate() {
+                let at = self.rows.at::<S>(i) + j * S::LANES;
+                // SAFETY: UpdateTile checked that the rule's weights, or else the sums, hold the rows of the tile.
+                unsafe {
+                    if self.sums.finish {
+                        self.rule.apply(s, at, sum);
+                    } else {
+                        self.sums.values.store(s, at, sum);
+                    }
+                }
+            }
         }
     }
 }
@@ -534,14 +621,13 @@ impl<R: Rule> UpdateTile<'_, R> {
     fn run<S: Simd, const H: usize, const NV: usize>(self, s: S, rows: impl Offsets) {
         let depth = self.deltas.len() / S::NR;
         assert!(self.inputs.len() >= depth * H, "{} inputs", self.inputs.len());
-        for i in 0..H {
-            let end = rows.at::<S>(i) + S::NR;
-            assert!(end <= self.rule.len(), "{end} of {} weights", self.rule.len());
-        }
+        let end = rows.end::<S, H>();
+        assert!(end <= self.rule.len(), "{end} of {} weights", self.rule.len());
+        let whole = !self.sums.resume && self.sums.finish;
+        assert!(whole || end <= self.sums.values.len(), "{end} of the sums");
         let (a, b) = (PackedColumns::<H>(self.inputs.as_ptr()), self.deltas.as_ptr());
-        let store = ApplyRule { rows, rule: self.rule };
-        let weights = self.rule.first().wrapping_add(rows.at::<S>(0));
-        let ahead = Ahead::tiles(weights, H * S::NR * size_of::<f32>(), depth);
+        let store = ApplyRule { rows, rule: self.rule, sums: self.sums };
+        let ahead = Ahead::update(self.rule.first().wrapping_add(rows.at::<S>(0)), self.ahead);
         let b = Rhs { first: b, apart: 0 };
         // SAFETY: the deltas are `depth` rows, the inputs as many times H values; the rule's weights hold every row of
         // the tile.

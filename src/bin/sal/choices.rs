@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use sal_kernels::kernels::{Averaging, Optimizer};
-use sal_kernels::model::{FeedbackMode, RouterRule};
+use sal_kernels::model::{FeedbackEntries, FeedbackMode, RouterRule};
 use sal_kernels::train::Preset;
 use std::mem::discriminant;
 
@@ -55,6 +55,11 @@ pub(crate) static FEEDBACK: Choices<FeedbackMode> = Choices(&[
     ("fa", FeedbackMode::Sequential, "feedback alignment, from layer to layer"),
     ("dfa", FeedbackMode::Direct, "direct: from the output to each layer"),
     ("bp", FeedbackMode::Backprop, "backpropagation, a baseline for comparison"),
+]);
+
+pub(crate) static FEEDBACK_ENTRIES: Choices<FeedbackEntries> = Choices(&[
+    ("gaussian", FeedbackEntries::Gaussian, "normal draws, 32 bits each"),
+    ("sign", FeedbackEntries::Sign, "plus or minus one scale, 1 bit each; not with bp"),
 ]);
 
 impl<T: Copy + Send + Sync> Choices<T> {

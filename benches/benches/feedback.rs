@@ -12,7 +12,7 @@ use sal_benches::{Grid, calls};
 fn points(grid: Grid) -> Vec<Point> {
     let shapes = [(784, 256), (256, 10), (1024, 1024), (4096, 4096)];
     let (shapes, batches): (_, &[usize]) = match grid {
-        Grid::Test => (&shapes[..2], &[1, 16, 64]),
+        Grid::Test => (&shapes[..], &[1, 16, 64]),
         Grid::Usual => (&shapes[..], &[1, 16, 64, 256, 1024]),
         Grid::Full => (&shapes[..], &[1, 16, 64, 256, 1024, 4096]),
     };
@@ -27,8 +27,10 @@ fn bench_feedback(c: &mut Criterion) {
         for p in points(grid).iter().filter(|p| p.regime() == regime) {
             // The outputs that gate the error are read, too.
             let rows = p.row_bytes() + 4 * (p.batch * p.d_in) as u64;
-            let work =
-                |weights| Work { flop: p.flop(), bytes: weights + rows, rows: p.batch as u64 };
+            let work = |weights| {
+                let bytes = Some(weights + rows);
+                Work { flop: p.flop(), bytes, rows: p.batch as u64 }
+            };
             for isa in isas(grid) {
                 let (f32s, bits) = (work(p.area_bytes()), work(p.area_bytes() / 32));
                 let label = p.label("feedback", isa);

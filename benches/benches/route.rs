@@ -23,7 +23,7 @@ fn points(grid: Grid) -> Vec<Point> {
         all
     };
     match grid {
-        Grid::Test => all(&[784], &[1, 16], &[1, 64]),
+        Grid::Test => all(&[784, 256, 4096], &[1, 4, 64], &[1, 16, 64]),
         Grid::Usual => {
             let mut points = all(&[784, 1024, 4096], &[16], &[1, 16, 64, 256, 1024]);
             points.extend(all(&[1024], &[4, 64], &[256]));
@@ -40,13 +40,11 @@ fn bench_route(c: &mut Criterion) {
         for p @ Point { batch, d_in, areas, .. } in points(grid) {
             let parameters = ROUTE_WIDTH * (d_in + areas);
             let row = d_in + ROUTE_WIDTH + areas;
-            let work = Work {
-                flop: 2 * (batch * parameters) as u64,
-                bytes: 4 * (parameters + batch * row) as u64,
-                rows: batch as u64,
-            };
-            // Between two uses of the projection lie the inputs of one call and its results.
-            let level = Level::of(work.bytes);
+            // What lies between two uses of the projection, too.
+            let bytes = 4 * (parameters + batch * row) as u64;
+            let level = Level::of(bytes);
+            let (flop, bytes) = (2 * (batch * parameters) as u64, Some(bytes));
+            let work = Work { flop, bytes, rows: batch as u64 };
             for isa in isas(grid) {
                 let (mr, nr) = (isa.tile_heights()[0], isa.panel_width());
                 let shape = format!("n{batch}_{d_in}x{ROUTE_WIDTH}_k{areas}/{level}");

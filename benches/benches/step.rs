@@ -1,6 +1,6 @@
 //! Whole SAL steps: route, forward, loss, feedback through signs, SGD update; and the single-sample step's tail.
 //!
-//! The line of a step counts what it does at least (see `sal_benches::step`). The parts are medians.
+//! The share of the FMA peak counts every sign of the feedback as a multiplication and an addition. Parts are medians.
 //! Run on one pinned thread: `taskset -c 1 env RAYON_NUM_THREADS=1 cargo bench -p sal-benches --bench step`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 fn setups(grid: Grid) -> Vec<Setup> {
     let (areas, batches): (&[usize], &[usize]) = match grid {
-        Grid::Test => (&[1, 16], &[1, 16]),
+        Grid::Test => (&[1, 16], &[1, 16, 64]),
         Grid::Usual => (&[16], &[1, 16, 64, 256]),
         Grid::Full => (&[1, 4, 16, 64], &[1, 16, 64, 256, 1024, 4096]),
     };
@@ -25,7 +25,7 @@ fn setups(grid: Grid) -> Vec<Setup> {
     }
     let deep = |&n: &usize| Setup::deep("8x1024", n, 8, 1024, 16);
     match grid {
-        Grid::Test => setups.push(Setup::deep("3x256", 16, 3, 256, 4)),
+        Grid::Test => setups.push(Setup::deep("8x1024", 16, 8, 1024, 4)),
         Grid::Usual => setups.extend([16, 64, 256].iter().map(deep)),
         Grid::Full => {
             setups.extend(batches.iter().map(deep));

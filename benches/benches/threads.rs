@@ -4,7 +4,7 @@
 //! threads     the same call, the same operands, in rayon pools of one and of two threads: T2 / T1
 //! occupancy   hot50 and hot80 against balanced, on one and on two threads: hot / balanced
 //! ```
-//! Run with two CPUs free: `cargo bench -p sal-benches --bench threads`. The filter is a part of a name.
+//! Run with two CPUs free: `cargo bench -p sal-benches --bench threads`.
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sal_benches::measure::{Times, compare};

@@ -13,7 +13,7 @@ fn bench_update(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("update-{regime}"));
         for p in points(grid).iter().filter(|p| p.regime() == regime) {
             let weights = (2.0 * p.areas_per_call() * p.area_bytes() as f64) as u64;
-            let (bytes, rows) = (weights + p.row_bytes(), p.batch as u64);
+            let (bytes, rows) = (Some(weights + p.row_bytes()), p.batch as u64);
             let work = Work { flop: p.flop(), bytes, rows };
             for isa in isas(grid) {
                 let label = p.label("update", isa);

@@ -6,7 +6,7 @@
 //! call(false);     nothing but the verb
 //! ```
 
-use crate::check::{Before, Product, check_areas};
+use crate::check::{Before, Product, check_areas, check_softmax};
 use crate::point::Point;
 use crate::values::{Values, zeros};
 use sal_kernels::kernels::{
@@ -81,6 +81,21 @@ pub fn update(p: &Point, isa: Isa) -> impl FnMut(bool) + Send + use<> {
         if let Some(before) = before {
             before.check_update("update", plan, (h, deltas.view()), lr, &weights);
         }
+    }
+}
+
+/// Softmax cross-entropy of `batch` rows of `classes` logits; the loss itself is what comes out.
+pub fn loss(batch: usize, classes: usize) -> impl FnMut(bool) -> f64 {
+    let logits = Values::new(5, 2.0).matrix(batch, classes);
+    let labels: Vec<u32> = (0..batch).map(|s| (s % classes) as u32).collect();
+    let mut error = zeros(batch, classes);
+    move |checked| {
+        let loss = kernels::softmax_cross_entropy(logits.view(), &labels, error.view_mut())
+            .expect("shapes fit");
+        if checked {
+            check_softmax(logits.view(), &labels, error.view());
+        }
+        loss
     }
 }
 

@@ -133,3 +133,77 @@ pub fn check_areas(scores: MatrixRef<'_>, areas: &[u32]) {
         assert_eq!(area as usize, want, "area of row {row}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sal_kernels::{Isa, Matrix};
+    use std::panic::catch_unwind;
+
+    /// y = W x + b for 1 row of 2 -> 2, with one entry changed by `error`.
+    fn product(error: f32, relu: bool, gate: Option<&Matrix>) -> bool {
+        let inputs = Matrix::from_slice(1, 2, &[1.0, 2.0]).unwrap();
+        let mut out = Matrix::from_slice(1, 2, &[5.0, -4.0]).unwrap(); // [1 2; 2 -3] x + [0, 1]
+        if relu {
+            out.row_mut(0)[1] = 0.0;
+        }
+        out.row_mut(0)[0] += error;
+        catch_unwind(|| {
+            Product {
+                what: "test",
+                plan: &RoutePlan::single(1).unwrap(),
+                inputs: inputs.view(),
+                weight: |_, i: usize, j: usize| [[1.0, 1.0], [2.0, -3.0]][i][j],
+                bias: |_, j: usize| [0.0, 1.0][j],
+                relu,
+                gate: gate.map(|g| g.view()),
+                out: out.view(),
+            }
+            .check();
+        })
+        .is_ok()
+    }
+
+    #[test]
+    fn a_wrong_product_is_found() {
+        assert!(product(0.0, false, None) && product(0.0, true, None));
+        assert!(!product(1e-4, false, None) && !product(f32::NAN, false, None));
+        let open = Matrix::from_slice(1, 2, &[1.0, 1.0]).unwrap();
+        let closed = Matrix::from_slice(1, 2, &[0.0, 1.0]).unwrap();
+        assert!(product(0.0, false, Some(&open)));
+        assert!(!product(0.0, false, Some(&closed)), "a closed gate lets nothing through");
+        assert!(product(-5.0, false, Some(&closed)));
+    }
+
+    #[test]
+    fn a_wrong_update_is_found() {
+        let isa = Isa::available()[0];
+        let before = Panels::from_row_major(isa, 2, 1, 1, &[1.0, 1.0]).unwrap();
+        let (plan, one) =
+            (RoutePlan::new(&[1], 2).unwrap(), Matrix::from_slice(1, 1, &[1.0]).unwrap());
+        let fine = |after: [f32; 2]| {
+            let after = Panels::from_row_major(isa, 2, 1, 1, &after).unwrap();
+            let operands = (one.view(), one.view());
+            let check = || Before::of(&before).check_update("test", &plan, operands, 0.5, &after);
+            catch_unwind(std::panic::AssertUnwindSafe(check)).is_ok()
+        };
+        assert!(fine([1.0, 0.5]));
+        assert!(!fine([1.0, 0.500_001]));
+        assert!(!fine([1.000_000_1, 0.5]), "an area without samples must not change");
+    }
+
+    #[test]
+    fn a_wrong_error_or_area_is_found() {
+        let logits = Matrix::zeros(1, 2).unwrap();
+        let fine = |error: [f32; 2]| {
+            let error = Matrix::from_slice(1, 2, &error).unwrap();
+            catch_unwind(|| check_softmax(logits.view(), &[1], error.view())).is_ok()
+        };
+        assert!(fine([0.5, -0.5]));
+        assert!(!fine([0.5, 0.5]) && !fine([0.500_001, -0.5]));
+        let scores = Matrix::from_slice(1, 3, &[1.0, 2.0, 2.0]).unwrap();
+        let fine = |area| catch_unwind(|| check_areas(scores.view(), &[area])).is_ok();
+        assert!(fine(1));
+        assert!(!fine(0) && !fine(2));
+    }
+}

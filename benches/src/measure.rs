@@ -14,8 +14,9 @@ const SHORT: f64 = 10e-6;
 pub struct Work {
     /// Multiplications and additions.
     pub flop: u64,
-    /// Bytes of weights, inputs and results, each counted once for reading and once for writing.
-    pub bytes: u64,
+    /// Bytes of weights, inputs and results, each counted once for reading and once for writing; `None` where they
+    /// depend on what a router chooses.
+    pub bytes: Option<u64>,
     /// Samples.
     pub rows: u64,
 }
@@ -97,7 +98,10 @@ pub fn bench<R: FnMut(bool)>(
 ) {
     let (mut run, mut times) = (None, Times::default());
     group.sampling_mode(SamplingMode::Flat);
-    group.throughput(Throughput::ElementsAndBytes { elements: work.flop, bytes: work.bytes });
+    group.throughput(match work.bytes {
+        Some(bytes) => Throughput::ElementsAndBytes { elements: work.flop, bytes },
+        None => Throughput::Elements(work.flop),
+    });
     group.bench_function(BenchmarkId::from_parameter(name), |b| {
         let run = run.get_or_insert_with(|| {
             let mut run = prepare();
@@ -117,15 +121,15 @@ fn line(isa: Isa, name: &str, work: Work, times: &Times) -> String {
     let (least, median) = (times.min(), times.median());
     let peak = fma_peak(isa, Duration::from_millis(20));
     let rate = |amount: u64| amount as f64 / least;
+    let bytes = work.bytes.map_or(String::new(), |b| format!(" {:.1} GB/s;", rate(b) / 1e9));
     format!(
-        "{name}: min {:.1} us, median {:.1} us; {:.1} GFLOP/s, {:.0} % of the {:.1} GFLOP/s FMA peak of {isa}; \
-         {:.1} GB/s; {:.0} samples/s",
+        "{name}: min {:.1} us, median {:.1} us; {:.1} GFLOP/s, {:.0} % of the {:.1} GFLOP/s FMA peak of {isa};{bytes} \
+         {:.0} samples/s",
         1e6 * least,
         1e6 * median,
         rate(work.flop) / 1e9,
         100.0 * rate(work.flop) / peak,
         peak / 1e9,
-        rate(work.bytes) / 1e9,
         rate(work.rows)
     )
 }

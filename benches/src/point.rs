@@ -243,9 +243,11 @@ pub fn points(grid: Grid) -> Vec<Point> {
     };
     match grid {
         Grid::Test => {
-            add((784, 256), &[1, 16], &[1, 16, 64]);
-            add((256, 10), &[1, 4], &[1, 64]);
-            add((1024, 1024), &[4], &[16]);
+            add((784, 256), &[1, 16], &[1, 16, 64, 256]);
+            add((784, 256), &[4, 64], &[64]);
+            add((256, 10), &[1, 16], &[1, 64]);
+            add((1024, 1024), &[1, 4, 16], &[1, 16, 64]);
+            add((4096, 4096), &[1], &[1, 16]);
         }
         Grid::Usual => {
             add((784, 256), &[16], &[1, 16, 64, 256, 1024]);
@@ -284,5 +286,62 @@ pub fn isas(grid: Grid) -> Vec<Isa> {
     match grid {
         Grid::Usual => vec![Isa::detect().expect("SAL_ISA names an instruction set of this CPU")],
         Grid::Test | Grid::Full => Isa::available(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn largest(p: &Point, plan: &RoutePlan) -> usize {
+        (0..p.areas).map(|k| plan.occupancy(k)).max().unwrap()
+    }
+
+    #[test]
+    fn profiles_are_what_their_names_say() {
+        for p in points(Grid::Full) {
+            let plans = p.plans();
+            let used = |plan: &RoutePlan| (0..p.areas).filter(|&k| plan.occupancy(k) > 0).count();
+            for plan in &plans {
+                assert_eq!((plan.batch(), plan.areas()), (p.batch, p.areas), "{p}");
+                let most = largest(&p, plan);
+                match p.profile {
+                    Profile::Balanced => assert_eq!(most, p.batch.div_ceil(p.areas), "{p}"),
+                    Profile::OneRow => assert_eq!((most, used(plan)), (1, p.batch), "{p}"),
+                    Profile::Hot50 => assert_eq!(plan.occupancy(0), p.batch / 2, "{p}"),
+                    Profile::Hot80 => {
+                        assert_eq!(plan.occupancy(0), (p.batch * 4).div_ceil(5), "{p}")
+                    }
+                    Profile::Rotating => assert!(used(plan) <= p.areas.div_ceil(4), "{p}"),
+                    Profile::Zipf => {
+                        let total: f64 = (1..=p.areas).map(|k| 1.0 / k as f64).sum();
+                        for k in 0..p.areas {
+                            let want = p.batch as f64 / ((k + 1) as f64 * total);
+                            assert!(
+                                (plan.occupancy(k) as f64 - want).abs() <= 1.0,
+                                "{p}, area {k}"
+                            );
+                        }
+                    }
+                }
+            }
+            if matches!(p.profile, Profile::Balanced | Profile::OneRow | Profile::Rotating) {
+                let all = (0..p.areas).all(|k| plans.iter().any(|plan| plan.occupancy(k) > 0));
+                assert!(all, "{p}: an area is never used");
+            }
+        }
+    }
+
+    #[test]
+    fn no_point_is_measured_twice_and_the_full_grid_has_every_profile() {
+        for grid in [Grid::Test, Grid::Usual, Grid::Full] {
+            let all = points(grid);
+            for (i, p) in all.iter().enumerate() {
+                assert!(!all[..i].contains(p), "{p}");
+            }
+            for profile in Profile::ALL {
+                assert!(all.iter().any(|p| p.profile == profile), "{grid:?} has no {profile}");
+            }
+        }
     }
 }

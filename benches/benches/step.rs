@@ -7,7 +7,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use sal_benches::measure::{self, Times, bench};
 use sal_benches::point::isas;
 use sal_benches::step::{Parts, Setup, Step};
-use sal_benches::{Grid, selected};
+use sal_benches::{Grid, selected, untimed};
 use sal_kernels::Isa;
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ fn bench_step(c: &mut Criterion) {
         for isa in isas(grid) {
             bench(&mut group, isa, &label(&setup, isa), setup.work(), || {
                 let mut step = Step::new(&setup, isa);
-                if grid != Grid::Test {
+                if !untimed() {
                     print_parts(&setup, &mut step);
                 }
                 move |checked| if checked { step.check() } else { step.run() }
@@ -71,7 +71,7 @@ fn print_parts(setup: &Setup, step: &mut Step) {
 /// The time of one sample, again and again with others: median and tail.
 fn bench_single(_: &mut Criterion) {
     let grid = Grid::get();
-    let steps = if grid == Grid::Test { 64 } else { 20_000 };
+    let steps = if untimed() { 64 } else { 20_000 };
     for isa in isas(grid) {
         for pixels in [false, true] {
             let setup = Setup::small(1, 16, pixels);
@@ -84,7 +84,7 @@ fn bench_single(_: &mut Criterion) {
             let mut times = Times::default();
             (0..steps / 10).for_each(|_| step.run());
             (0..steps).for_each(|_| times.time(|| step.run()));
-            if grid == Grid::Test {
+            if untimed() {
                 println!("{name}: checked");
                 continue;
             }

@@ -20,4 +20,4 @@ pub mod point;
 pub mod step;
 pub mod values;
 
-pub use args::{Grid, selected};
+pub use args::{Grid, selected, untimed};

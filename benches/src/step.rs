@@ -217,7 +217,7 @@ pub struct Parts {
 }
 
 impl Step {
-    /// A network with random weights; the means of its routers are those of their layers' inputs over all turns.
+    /// A network with random weights; the means of its routers are those of their layers' inputs.
     pub fn new(setup: &Setup, isa: Isa) -> Self {
         let n = setup.batch;
         let above: Vec<usize> = setup.widths[2..].to_vec();
@@ -256,12 +256,13 @@ impl Step {
         step
     }
 
-    /// Sets each router's mean to its input's over all turns, from the bottom up.
+    /// Sets each router's mean to its input's over some turns, from the bottom up.
     fn centre(&mut self) {
+        let turns = ROWS_IN_TURN.div_ceil(self.inputs[0].rows());
         for l in 0..self.layers.len() {
             let mut sum = vec![0.0f64; self.layers[l].weights.d_in()];
             let mut rows = 0;
-            for turn in 0..self.inputs.len() {
+            for turn in 0..turns {
                 self.turn = turn;
                 (0..l).for_each(|below| {
                     self.route(below);

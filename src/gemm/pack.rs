@@ -26,7 +26,9 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     fn new() -> Self {
-        let [inputs, deltas, sums] = [0; 3].map(|_| Aligned::new(ALIGN));
+        // What blocks of samples take, however they fall on areas; only many samples of one area need more.
+        let [inputs, deltas] = [1 << 16, 1 << 12].map(|n| Aligned::with_capacity(ALIGN, n));
+        let sums = Aligned::new(ALIGN);
         Self { inputs, deltas, sums, tables: Vec::new(), used: Columns::default() }
     }
 
@@ -65,6 +67,7 @@ impl Columns {
         }
         self.width = of.cols();
         self.list.clear();
+        self.list.reserve(of.cols());
         for first in strips() {
             let used = used(of, rows, first);
             self.list.extend(

@@ -153,7 +153,7 @@ pub fn route(
 
     let batch = inputs.rows();
     if routes.whole.batch() != batch {
-        routes.whole = RoutePlan::single(batch)?;
+        routes.whole.rebuild_single(batch, 1)?;
     }
     routes.directions.set_rows(batch)?;
     routes.scores.set_rows(batch)?;

@@ -373,20 +373,26 @@ fn check_moments(
 }
 
 fn check_rule(rule: &UpdateRule) -> Result<(), KernelError> {
-    let finite = |what, got: f32| (what, got, "a finite value", got.is_finite());
-    let decay = |what, got: f32| (what, got, "a value in [0, 1)", (0.0..1.0).contains(&got));
-    let constants = match rule.optimizer {
-        Optimizer::Sgd => vec![],
-        Optimizer::Momentum { momentum } => vec![decay("momentum", momentum)],
-        Optimizer::AdamW { beta1, beta2, eps } => vec![
-            decay("beta1", beta1),
-            decay("beta2", beta2),
-            ("eps", eps, "a positive value", eps > 0.0 && eps.is_finite()),
-        ],
+    let wrong = |what, got, want| Err(KernelError::Rule { what, got, want });
+    let decay = |what, got: f32| {
+        if (0.0..1.0).contains(&got) { Ok(()) } else { wrong(what, got, "a value in [0, 1)") }
     };
-    let all = [finite("learning rate", rule.lr), finite("weight decay", rule.weight_decay)];
-    match all.into_iter().chain(constants).find(|&(.., fine)| !fine) {
-        Some((what, got, want, _)) => Err(KernelError::Rule { what, got, want }),
-        None => Ok(()),
+    for (what, got) in [("learning rate", rule.lr), ("weight decay", rule.weight_decay)] {
+        if !got.is_finite() {
+            return wrong(what, got, "a finite value");
+        }
+    }
+    match rule.optimizer {
+        Optimizer::Sgd => Ok(()),
+        Optimizer::Momentum { momentum } => decay("momentum", momentum),
+        Optimizer::AdamW { beta1, beta2, eps } => {
+            decay("beta1", beta1)?;
+            decay("beta2", beta2)?;
+            if eps > 0.0 && eps.is_finite() {
+                Ok(())
+            } else {
+                wrong("eps", eps, "a positive value")
+            }
+        }
     }
 }

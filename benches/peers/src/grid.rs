@@ -82,10 +82,19 @@ pub(crate) struct Selection {
     /// Networks for whole steps, such as 784-256-10,8x1024.
     #[arg(long, value_delimiter = ',', value_parser = network)]
     networks: Vec<Network>,
+    /// Only this part of the points, such as 2/8 for the second eighth: a shared machine is held for a short time.
+    #[arg(long, value_parser = part, default_value = "1/1")]
+    part: (usize, usize),
 }
 
 fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "want a number above 0".into())
+}
+
+fn part(text: &str) -> Result<(usize, usize), String> {
+    let (i, n) = text.split_once('/').ok_or("want a part of a whole, such as 2/8")?;
+    let (i, n) = (positive(i)?, positive(n)?);
+    if i <= n { Ok((i, n)) } else { Err(format!("there are {n} parts")) }
 }
 
 fn shape(text: &str) -> Result<(usize, usize), String> {
@@ -121,7 +130,9 @@ impl Selection {
         let mut points = if self.full || selects { self.product() } else { default_points() };
         let verb = |p: &Point| if let Point::Layer(verb, ..) = p { *verb } else { Verb::Step };
         points.retain(|p| self.verbs.is_empty() || self.verbs.contains(&verb(p)));
-        points
+        let (part, parts) = self.part;
+        let (begin, end) = ((part - 1) * points.len() / parts, part * points.len() / parts);
+        points[begin..end].to_vec()
     }
 
     /// Every combination of what is selected. What is not selected has one value, or with `full` all.
@@ -270,10 +281,24 @@ mod tests {
         let shapes = |p: &Point| matches!(p, Point::Layer(..));
         assert!(points("--shapes 8x8").iter().all(shapes));
         assert!(points("--verbs step").iter().all(|p| !shapes(p)));
-        for wrong in ["--shapes 8", "--batches 0", "--networks 8", "--networks 0x8", "--verbs no"] {
+        for wrong in [
+            "--shapes 8",
+            "--batches 0",
+            "--networks 8",
+            "--networks 0x8",
+            "--verbs no",
+            "--part 0/2",
+            "--part 3/2",
+        ] {
             let flags = ["test"].into_iter().chain(wrong.split_whitespace());
             assert!(Flags::try_parse_from(flags).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn parts_make_the_whole() {
+        let parts = (1..=7).flat_map(|i| points(&format!("--part {i}/7")));
+        assert_eq!(parts.collect::<Vec<_>>(), points(""));
     }
 
     #[test]

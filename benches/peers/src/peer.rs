@@ -78,6 +78,12 @@ impl<'a> Product<'a> {
         Self::new(alpha, a, b, true, c)
     }
 
+    /// Twice as large.
+    #[cfg(test)]
+    pub(crate) fn doubled(self) -> Self {
+        Self { alpha: 2.0 * self.alpha, ..self }
+    }
+
     /// (m, depth, n).
     fn shape(&self) -> (usize, usize, usize) {
         (self.a.rows, self.a.cols, self.b.cols)

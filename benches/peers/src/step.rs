@@ -264,3 +264,16 @@ impl Work for Step {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verbs::tests::passes;
+
+    #[test]
+    fn a_step_is_right() {
+        let isa = Isa::detect().unwrap();
+        passes(&mut Step::new(isa, &[33, 20, 17, 5], 4, 24, None));
+        passes(&mut Step::new(isa, &[8, 3], 1, 2, None));
+    }
+}

@@ -410,3 +410,54 @@ impl Work for Route {
         self.router.check(who, self.case.inputs(0), found)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::case::{Profile, Shape};
+    use crate::peer::{Product, built_in};
+
+    /// Right but for a factor.
+    struct Wrong(Box<dyn Peer>);
+
+    impl Peer for Wrong {
+        fn name(&self) -> &str {
+            "wrong"
+        }
+
+        fn multiply(&self, product: Product<'_>) {
+            self.0.multiply(product.doubled());
+        }
+    }
+
+    /// Everybody passes the check of `work`, and a wrong product does not.
+    pub(crate) fn passes(work: &mut dyn Work) {
+        for &who in work.ours() {
+            work.check(who).unwrap();
+        }
+        let mut peers = built_in(1);
+        for layout in [Layout::InOut, Layout::OutIn] {
+            for peer in &peers {
+                work.check(Who::Peer(&**peer, layout)).unwrap();
+                work.run(Who::Peer(&**peer, layout), 1);
+            }
+        }
+        let wrong = Wrong(peers.remove(0));
+        assert!(work.check(Who::Peer(&wrong, Layout::InOut)).is_err());
+    }
+
+    #[test]
+    fn right_results_pass_and_wrong_ones_do_not() {
+        let isa = Isa::detect().unwrap();
+        let shape = Shape { batch: 24, d_in: 33, d_out: 20, areas: 4 };
+        for profile in [Profile::Balanced, Profile::Hot80, Profile::Rotating, Profile::Zipf] {
+            passes(&mut Forward::new(isa, Case::new(shape, profile)));
+            passes(&mut Update::new(isa, Case::new(shape, profile)));
+        }
+        passes(&mut Feedback::new(isa, Case::new(shape, Profile::Balanced)));
+        passes(&mut Route::new(isa, Case::new(shape, Profile::Balanced)));
+        let dense = Shape { areas: 1, ..shape };
+        passes(&mut Forward::new(isa, Case::new(dense, Profile::Balanced)));
+        passes(&mut Update::new(isa, Case::new(dense, Profile::Balanced)));
+    }
+}

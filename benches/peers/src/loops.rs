@@ -149,10 +149,10 @@ impl Loop<'_> {
         let (n, d_in) = (x.rows(), x.cols());
         let (r, areas) = (routed.directions.cols(), routed.scores.cols());
         let x = View::new(x.as_slice(), n, d_in);
-        let p = self.layout.view(projection.as_slice(), d_in, r);
+        let p = View::new(projection.as_slice(), d_in, r);
         self.peer.multiply(Product::set(x, p, routed.directions.as_mut_slice()));
         let u = View::new(routed.directions.as_slice(), n, r);
-        let c = self.layout.view(prototypes.as_slice(), r, areas);
+        let c = View::new(prototypes.as_slice(), r, areas);
         self.peer.multiply(Product::set(u, c, routed.scores.as_mut_slice()));
         for (sample, z) in routed.areas.iter_mut().enumerate() {
             let mut best = (f32::NEG_INFINITY, 0);

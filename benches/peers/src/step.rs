@@ -56,8 +56,11 @@ impl Step {
         inputs: Option<Vec<Matrix>>,
     ) -> Self {
         let count = widths.len() - 1;
+        let inputs = inputs.unwrap_or_else(|| rotating_inputs(batch, widths[0]));
         let layer = |l: usize| {
             let (number, d_in, d_out) = (l as u32, widths[l], widths[l + 1]);
+            // Outputs of ReLU have about one mean in all units.
+            let mean = if l == 0 { mean(&inputs) } else { vec![1.0; d_in] };
             let rows = normal("weights", number, areas * d_in, d_out, 2.0 / d_in as f64);
             let panels = pack(isa, &rows, areas, d_in, d_out);
             let bias_rows = normal("bias", number, areas, d_out, 0.01);
@@ -74,7 +77,7 @@ impl Step {
             Layer {
                 d_in,
                 d_out,
-                router: Router::new(isa, number, d_in, areas),
+                router: Router::new(isa, number, &mean, areas),
                 routes: Routes::new(DIRECTIONS, areas).expect("a shape that fits in memory"),
                 routed: Routed::new(batch, DIRECTIONS, areas),
                 moments: moments.expect("no moments"),
@@ -91,7 +94,7 @@ impl Step {
             batch,
             whole: RoutePlan::single(batch).expect("a batch that fits"),
             layers: (0..count).map(layer).collect(),
-            inputs: inputs.unwrap_or_else(|| rotating_inputs(batch, widths[0])),
+            inputs,
             targets: normal("targets", 0, batch, widths[count], 1.0),
             scratch: Scratch::default(),
         }
@@ -164,6 +167,16 @@ impl Step {
     }
 }
 
+/// The mean of all rows.
+fn mean(inputs: &[Matrix]) -> Vec<f32> {
+    let mut sum = vec![0.0; inputs[0].cols()];
+    for row in inputs.iter().flat_map(|x| (0..x.rows()).map(|r| x.row(r))) {
+        sum.iter_mut().zip(row).for_each(|(s, x)| *s += x);
+    }
+    let count = (inputs.len() * inputs[0].rows()) as f32;
+    sum.into_iter().map(|s| s / count).collect()
+}
+
 impl Layer {
     fn areas(&self, who: Who<'_>) -> &[u32] {
         if let Who::Peer(..) = who { &self.routed.areas } else { self.routes.areas() }
@@ -226,7 +239,7 @@ impl Work for Step {
                 Who::Peer(..) => (&layer.routed.scores, &layer.routed.areas[..]),
                 _ => (layer.routes.scores(), layer.routes.areas()),
             };
-            layer.router.check(who, x, found)?;
+            layer.router.check(x, found)?;
             let last = layer.feedback.is_none();
             for row in some(self.batch) {
                 let area = layer.areas(who)[row] as usize;
@@ -268,6 +281,7 @@ impl Work for Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::strokes;
     use crate::verbs::tests::passes;
 
     #[test]
@@ -275,5 +289,17 @@ mod tests {
         let isa = Isa::detect().unwrap();
         passes(&mut Step::new(isa, &[33, 20, 17, 5], 4, 24, None));
         passes(&mut Step::new(isa, &[8, 3], 1, 2, None));
+    }
+
+    #[test]
+    fn samples_are_spread_over_the_areas() {
+        let inputs = (0..4).map(|turn| strokes(256, turn)).collect();
+        let mut step = Step::new(Isa::detect().unwrap(), &[784, 256, 10], 16, 256, Some(inputs));
+        step.run(Who::Sal, 0);
+        for layer in &step.layers {
+            let plan = layer.routes.plan();
+            let most = (0..16).map(|k| plan.occupancy(k)).max().unwrap();
+            assert!(most < 4 * 256 / 16, "{most} of 256 in one of 16 areas");
+        }
     }
 }

@@ -56,6 +56,11 @@ pub(crate) trait Work {
         &[Who::Sal]
     }
 
+    /// Whether peers may choose the layout of their weights.
+    fn layouts(&self) -> bool {
+        true
+    }
+
     /// Does it with the inputs and the plan of `turn`.
     fn run(&mut self, who: Who<'_>, turn: usize);
 
@@ -300,7 +305,7 @@ impl Work for Feedback {
     }
 }
 
-/// A router in both forms.
+/// A router in both forms. A peer's lies as d_in rows whatever the layout of its weights, so all send a sample the same way.
 pub(crate) struct Router {
     panels: (Panels, Panels),
     rows: (Matrix, Matrix),
@@ -308,10 +313,25 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    /// A normal projection of `d_in` values and normal prototypes for `areas`, of layer `number`.
-    pub(crate) fn new(isa: Isa, number: u32, d_in: usize, areas: usize) -> Self {
-        let p = normal("projection", number, d_in, DIRECTIONS, 1.0 / d_in as f64);
-        let c = normal("prototypes", number, DIRECTIONS, areas, 1.0 / DIRECTIONS as f64);
+    /// A normal projection and prototypes of length 1 for `areas`, of layer `number`.
+    ///
+    /// The projection does not see the direction of `mean`, the mean of the inputs, so that areas get about as many
+    /// samples each, as from a router that centres its inputs.
+    pub(crate) fn new(isa: Isa, number: u32, mean: &[f32], areas: usize) -> Self {
+        let d_in = mean.len();
+        let mut p = normal("projection", number, d_in, DIRECTIONS, 1.0 / d_in as f64);
+        let size: f32 = mean.iter().map(|m| m * m).sum();
+        for r in (0..DIRECTIONS).filter(|_| size > 0.0) {
+            let along: f32 = mean.iter().enumerate().map(|(i, m)| m * p.row(i)[r]).sum();
+            for (i, m) in mean.iter().enumerate() {
+                p.row_mut(i)[r] -= along / size * m;
+            }
+        }
+        let mut c = normal("prototypes", number, DIRECTIONS, areas, 1.0);
+        for k in 0..areas {
+            let length = (0..DIRECTIONS).map(|r| c.row(r)[k].powi(2)).sum::<f32>().sqrt();
+            (0..DIRECTIONS).for_each(|r| c.row_mut(r)[k] /= length);
+        }
         let panels = (pack(isa, &p, 1, d_in, DIRECTIONS), pack(isa, &c, 1, DIRECTIONS, areas));
         Self { panels, rows: (p, c), bias: vec![0.0; areas] }
     }
@@ -336,14 +356,11 @@ impl Router {
     /// Whether each area is the best of the scores, and the first and last score are right.
     pub(crate) fn check(
         &self,
-        who: Who<'_>,
         x: &Matrix,
         (scores, areas): (&Matrix, &[u32]),
     ) -> Result<(), String> {
-        let (d_in, count) = (x.cols(), scores.cols());
-        // As it lies for `who`.
-        let layout = if let Who::Peer(_, layout) = who { layout } else { Layout::InOut };
-        let (p, c) = (self.rows.0.as_slice(), self.rows.1.as_slice());
+        let count = scores.cols();
+        let (p, c) = (&self.rows.0, &self.rows.1);
         for row in some(x.rows()) {
             let own = scores.row(row);
             let best = own.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -353,9 +370,8 @@ impl Router {
             for k in [0, count - 1] {
                 // The sum over directions and inputs at once; its bound is no smaller than that of two sums.
                 let terms = (0..DIRECTIONS).flat_map(|r| {
-                    let c = c[layout.index((DIRECTIONS, count), r, k)];
-                    let of = move |i| p[layout.index((d_in, DIRECTIONS), i, r)];
-                    x.row(row).iter().enumerate().map(move |(i, &x)| (x * c, of(i)))
+                    let c = c.row(r)[k];
+                    x.row(row).iter().enumerate().map(move |(i, &x)| (x * c, p.row(i)[r]))
                 });
                 close("route", own[k], terms, |x| x)?;
             }
@@ -377,7 +393,7 @@ impl Route {
     pub(crate) fn new(isa: Isa, case: Case) -> Self {
         let s = case.shape;
         Self {
-            router: Router::new(isa, 0, s.d_in, s.areas),
+            router: Router::new(isa, 0, &vec![0.0; s.d_in], s.areas),
             routes: Routes::new(DIRECTIONS, s.areas).expect("a shape that fits in memory"),
             routed: Routed::new(s.batch, DIRECTIONS, s.areas),
             case,
@@ -389,6 +405,10 @@ impl Work for Route {
     fn flop(&self) -> f64 {
         let s = self.case.shape;
         2.0 * (s.batch * DIRECTIONS * (s.d_in + s.areas)) as f64
+    }
+
+    fn layouts(&self) -> bool {
+        false
     }
 
     fn run(&mut self, who: Who<'_>, turn: usize) {
@@ -407,7 +427,7 @@ impl Work for Route {
             Who::Peer(..) => (&self.routed.scores, &self.routed.areas[..]),
             _ => (self.routes.scores(), self.routes.areas()),
         };
-        self.router.check(who, self.case.inputs(0), found)
+        self.router.check(self.case.inputs(0), found)
     }
 }
 

@@ -16,6 +16,7 @@ before: --against FILE. Without it, the columns of the ratios are empty.
 import argparse
 import csv
 import datetime
+import math
 import os
 import platform
 import sys
@@ -161,14 +162,8 @@ def areas_of(profile, batch, areas, turn):
         rest = sorted(range(areas), key=lambda k: int(share[k]) - share[k])
         z += rest[: batch - len(z)]
     # A stride without a common divisor mixes them the same way every time.
-    stride = next(s for s in range(max(batch * 5 // 8, 1), 2 * batch + 2) if gcd(s, batch) == 1)
+    stride = next(s for s in range(max(batch * 5 // 8, 1), 2 * batch + 2) if math.gcd(s, batch) == 1)
     return [z[s * stride % batch] for s in range(batch)]
-
-
-def gcd(a, b):
-    while b:
-        a, b = b, a % b
-    return a
 
 
 def close(what, got, terms, relu=False):

@@ -37,7 +37,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use verbs::{Who, Work};
 
-/// A peer whose call takes longer keeps one layout: such calls compute, and layouts differ little.
+/// A peer whose check takes longer keeps one layout: such calls compute, and layouts differ little.
 const CHOICE: Duration = Duration::from_millis(300);
 
 /// Measures sal-kernels against loops over areas made with other matrix libraries.
@@ -56,7 +56,7 @@ struct Flags {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     threads: u8,
     /// Time for each point, without checks.
-    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 0.7, value_parser = seconds)]
     seconds: f64,
     /// Adds the results to this file.
     #[arg(long)]
@@ -233,9 +233,8 @@ fn measure(
     let ours = contenders.len();
     for peer in peers {
         let [first, second] = [Layout::InOut, Layout::OutIn].map(|l| Who::Peer(&**peer, l));
-        check(work, first)?;
         let begin = Instant::now();
-        work.run(first, 0);
+        check(work, first)?;
         let mut better = first;
         if work.layouts() && begin.elapsed() < CHOICE {
             check(work, second)?;

@@ -129,11 +129,14 @@ mod tests {
     fn a_cache_is_read_as_a_whole_or_not_at_all() {
         let of = |level: &str, kind: &str, size: &str| {
             let files = [("level", level), ("type", kind), ("size", size)];
-            parse(|name| files.iter().find(|(n, _)| *n == name).map(|(_, text)| format!("{text}\n")))
+            parse(|name| {
+                files.iter().find(|(n, _)| *n == name).map(|(_, text)| format!("{text}\n"))
+            })
         };
         let unified = Cache { level: 2, kind: CacheKind::Unified, bytes: 512 << 10 };
         assert_eq!(of("2", "Unified", "512K"), Some(unified));
-        for odd in [("", "Data", "1K"), ("1", "Trace", "1K"), ("1", "Data", "0K"), ("1", "Data", "")]
+        for odd in
+            [("", "Data", "1K"), ("1", "Trace", "1K"), ("1", "Data", "0K"), ("1", "Data", "")]
         {
             assert_eq!(of(odd.0, odd.1, odd.2), None, "{odd:?}");
         }

@@ -13,8 +13,8 @@ use std::path::Path;
 
 /// Rooms from the ground up: a room may import those before it. Neighbours of one floor are in order too.
 const ROOMS: [&str; 14] = [
-    "simd", "caches", "matrix", "panels", "plan", "random", "signs", "limits", "gemm", "kernels", "model",
-    "data", "report", "train",
+    "simd", "caches", "matrix", "panels", "plan", "random", "signs", "limits", "gemm", "kernels",
+    "model", "data", "report", "train",
 ];
 
 /// Rooms of floors 0 and 1.

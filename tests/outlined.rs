@@ -8,9 +8,9 @@ mod common;
 use common::calls::{Call, Router};
 use common::{Pad, say};
 use object::{Object, ObjectSymbol};
-use sal_kernels::{Isa, limits};
 use sal_kernels::kernels::{Activation, Averaging, Optimizer, Similarity, UpdateRule};
 use sal_kernels::reference::Shape;
+use sal_kernels::{Isa, limits};
 use std::time::Duration;
 
 /// Calls every verb once, so that its code is in this binary, for each instruction set that it was compiled for.

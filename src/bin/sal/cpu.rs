@@ -18,16 +18,20 @@ pub(crate) fn tile(isa: Isa) -> String {
     format!("{height}x{}", isa.panel_width())
 }
 
-/// Bytes of memory that could still be had, as far as the system tells (only Linux does): what is available, and what
-/// the control group of this process has left.
+/// A pool of so many threads, or of as many as rayon chooses.
+pub(crate) fn pool(threads: Option<usize>) -> Result<rayon::ThreadPool, Failure> {
+    // 0 leaves the number to rayon.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
+    pool.map_err(|error| Failure::Run(format!("threads: {error}")))
+}
+
+/// Bytes of memory that can be had, as far as the system tells (only Linux does): what is available, and no more than
+/// the control group of this process may have.
 pub(crate) fn free_memory() -> Option<u64> {
     let read = |path| std::fs::read_to_string(path).ok();
     let available = read("/proc/meminfo").and_then(|text| available(&text));
-    let number = |path| read(path).and_then(|text| text.trim().parse::<u64>().ok());
-    let limit = number("/sys/fs/cgroup/memory.max"); // "max" is no number: no limit
-    let used = number("/sys/fs/cgroup/memory.current");
-    let left = limit.zip(used).map(|(limit, used)| limit.saturating_sub(used));
-    available.into_iter().chain(left).min()
+    let most = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse().ok());
+    available.into_iter().chain(most).min()
 }
 
 /// The line `MemAvailable:   123456 kB`.
@@ -44,7 +48,8 @@ mod tests {
     fn available_memory_is_read_as_linux_writes_it() {
         let text = "MemTotal:  24000000 kB\nMemAvailable:   22000001 kB\nBuffers: 1 kB\n";
         assert_eq!(available(text), Some(22_000_001 * 1024));
-        for odd in ["", "MemAvailable: 1", "MemAvailable: x kB", "MemAvailable: 99999999999999999999 kB"]
+        for odd in
+            ["", "MemAvailable: 1", "MemAvailable: x kB", "MemAvailable: 99999999999999999999 kB"]
         {
             assert_eq!(available(odd), None, "{odd:?}");
         }

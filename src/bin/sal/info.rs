@@ -84,7 +84,8 @@ impl Machine {
     fn json(&self) -> Value {
         let features = Isa::features().into_iter().map(|(name, has)| (name.to_owned(), has.into()));
         let caches = self.caches.iter();
-        let caches = caches.map(|c| json!({ "level": c.level, "type": c.kind.to_string(), "bytes": c.bytes }));
+        let caches = caches
+            .map(|c| json!({ "level": c.level, "type": c.kind.to_string(), "bytes": c.bytes }));
         let isas = Isa::available().into_iter().map(|isa| {
             json!({
                 "name": isa.name().as_str(),

@@ -713,7 +713,9 @@ fn bench(more: &[&str]) -> Done {
 #[test]
 fn a_bench_prints_the_limits_and_a_line_for_each_point() {
     let out = bench(&["--areas", "1,3", "--batches", "1,30", "--isa", "portable"]).good();
-    let (header, table) = out.split_once("\n\n").unwrap();
+    let (header, rest) = out.split_once("\n\n").unwrap();
+    let (table, closing) = rest.split_once("\n\n").unwrap();
+    assert!(field(closing, "checked").ends_with(" entries of 16 results, all right"), "{closing}");
     let labels = ["isa", "threads", "profile", "caches", "fma peak", "read", "update"];
     assert_eq!(header.lines().count(), labels.len());
     labels.iter().for_each(|label| assert!(!field(header, label).is_empty()));
@@ -753,7 +755,8 @@ fn a_bench_as_json_has_what_the_help_says() {
     let flags = ["--areas", "3", "--batches", "7", "--profile", "zipf", "--json"];
     let text = bench(&flags).good();
     let told: Value = serde_json::from_str(&text).unwrap();
-    let top = ["version", "isa", "threads", "profile", "checked", "caches", "limits", "points"];
+    let top = ["version", "isa", "threads", "profile", "checked", "caches", "limits"];
+    let top = [&top[..], &["limits_after", "points"]].concat();
     assert_eq!(keys(&told), top);
     assert_eq!((&told["checked"], &told["threads"]), (&Value::Bool(true), &Value::from(1)));
     let limits = ["fma", "l2_read", "l2_update", "l3_read", "l3_update", "memory_read"];
@@ -763,6 +766,7 @@ fn a_bench_as_json_has_what_the_help_says() {
         assert!(value[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {}", value[key]);
     };
     limits.iter().for_each(|key| positive(&told["limits"], key));
+    assert_eq!(keys(&told["limits_after"]), keys(&told["limits"]));
 
     let points = told["points"].as_array().unwrap();
     let verbs: Vec<_> = points.iter().map(|p| p["verb"].as_str().unwrap()).collect();

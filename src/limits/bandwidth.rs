@@ -10,6 +10,7 @@ use super::shortest;
 use crate::matrix::{LayoutError, Matrix};
 use crate::simd::{Isa, Op, Simd};
 use std::hint::black_box;
+use std::ops::Range;
 use std::time::Duration;
 
 /// Vectors in flight.
@@ -21,7 +22,8 @@ const AHEAD: usize = 4096;
 /// Bytes of one cache line.
 const LINE: usize = 64;
 
-/// Least bytes of one timed run: short against a neighbour's turn, long against reading the clock.
+/// Bytes of one timed run, some passes over a small buffer or a piece of a large one: short against another process's
+/// turn, long against reading the clock.
 const RUN: usize = 2 << 20;
 
 struct Read<'a> {
@@ -84,8 +86,11 @@ fn prefetch<S: Simd>(s: S, block: &[f32]) {
     }
 }
 
-/// Ones in so many bytes.
-pub(super) struct Buffer(Matrix);
+/// Ones in so many bytes, and where the next run begins.
+pub(super) struct Buffer {
+    data: Matrix,
+    at: usize,
+}
 
 impl Buffer {
     pub(super) fn new(bytes: usize) -> Result<Self, LayoutError> {
@@ -93,32 +98,46 @@ impl Buffer {
         let blocks = (bytes / (VECTORS * LINE)).max(1);
         let mut data = Matrix::zeros(blocks, VECTORS * LINE / size_of::<f32>())?;
         data.as_mut_slice().fill(1.0);
-        Ok(Self(data))
+        Ok(Self { data, at: 0 })
     }
 
-    fn bytes(&self) -> usize {
-        size_of_val(self.0.as_slice())
-    }
-
-    fn passes(&self) -> usize {
-        RUN.div_ceil(self.bytes())
-    }
-
-    pub(super) fn read(&self, isa: Isa, time: Duration) -> f64 {
-        let (data, passes) = (self.0.as_slice(), self.passes());
+    pub(super) fn read(&mut self, isa: Isa, time: Duration) -> f64 {
+        let (passes, bytes) = self.run_size();
         let seconds = shortest(time, || {
-            black_box(isa.run(Read { data: black_box(data), passes }));
+            let piece = self.next();
+            let data = black_box(&self.data.as_slice()[piece]);
+            black_box(isa.run(Read { data, passes }));
         });
-        (self.bytes() * passes) as f64 / seconds
+        bytes as f64 / seconds
     }
 
     pub(super) fn update(&mut self, isa: Isa, time: Duration) -> f64 {
-        let passes = self.passes();
+        let (passes, bytes) = self.run_size();
         let (factor, term) = black_box((0.5, 0.5)); // ones stay ones
         let seconds = shortest(time, || {
-            isa.run(Update { data: black_box(self.0.as_mut_slice()), passes, factor, term });
+            let piece = self.next();
+            let data = black_box(&mut self.data.as_mut_slice()[piece]);
+            isa.run(Update { data, passes, factor, term });
         });
-        2.0 * (self.bytes() * passes) as f64 / seconds
+        2.0 * bytes as f64 / seconds
+    }
+
+    /// Passes of a run, and the bytes of all of them.
+    fn run_size(&self) -> (usize, usize) {
+        let bytes = size_of_val(self.data.as_slice());
+        let passes = RUN.div_ceil(bytes);
+        (passes, bytes.min(RUN) * passes)
+    }
+
+    /// The values of the next run: all, or what follows those of the run before.
+    fn next(&mut self) -> Range<usize> {
+        let all = self.data.as_slice().len();
+        let piece = all.min(RUN / size_of::<f32>());
+        if self.at + piece > all {
+            self.at = 0;
+        }
+        self.at += piece;
+        self.at - piece..self.at
     }
 }
 
@@ -161,21 +180,34 @@ mod tests {
     #[test]
     fn every_value_is_read_and_changed_once_a_pass() {
         for isa in Isa::available() {
-            let mut buffer = Buffer::new(10_000).unwrap();
-            assert_eq!(buffer.bytes() % (VECTORS * LINE), 0);
-            let n = buffer.0.as_slice().len();
-            let sum = isa.run(Read { data: buffer.0.as_slice(), passes: 3 });
+            let mut data = Buffer::new(10_000).unwrap().data;
+            let n = data.as_slice().len();
+            assert_eq!(4 * n % (VECTORS * LINE), 0);
+            let sum = isa.run(Read { data: data.as_slice(), passes: 3 });
             assert_eq!(sum as usize * isa.lanes(), 3 * n, "{isa}");
-            let data = buffer.0.as_mut_slice();
-            isa.run(Update { data, passes: 2, factor: 2.0, term: 1.0 });
-            assert!(buffer.0.as_slice().iter().all(|&x| x == 7.0), "{isa}"); // 1 -> 3 -> 7
+            let all = data.as_mut_slice();
+            isa.run(Update { data: all, passes: 2, factor: 2.0, term: 1.0 });
+            assert!(data.as_slice().iter().all(|&x| x == 7.0), "{isa}"); // 1 -> 3 -> 7
         }
+    }
+
+    #[test]
+    fn runs_go_through_a_large_buffer_piece_by_piece() {
+        let mut buffer = Buffer::new(2 * RUN + RUN / 2).unwrap();
+        assert_eq!(buffer.run_size(), (1, RUN));
+        let piece = RUN / 4;
+        for first in [0, piece, 0, piece] {
+            assert_eq!(buffer.next(), first..first + piece);
+        }
+        let mut small = Buffer::new(RUN / 4).unwrap();
+        assert_eq!(small.run_size(), (4, RUN));
+        assert_eq!([small.next(), small.next()], [0..piece / 4, 0..piece / 4]);
     }
 
     #[test]
     fn rates_are_positive_and_sizes_are_checked() {
         for isa in Isa::available() {
-            for bytes in [0, 1, 100_000] {
+            for bytes in [0, 1, 100_000, 2 * RUN + RUN / 2] {
                 assert!(read_bandwidth(isa, bytes, Duration::ZERO).unwrap() > 0.0, "{isa}");
                 assert!(update_bandwidth(isa, bytes, Duration::ZERO).unwrap() > 0.0, "{isa}");
             }

@@ -153,16 +153,22 @@ fn meet(met: &AtomicUsize, all: usize) {
     }
 }
 
-/// The shortest of the runs that fit in about `time`, at least one: in seconds, never zero.
+/// The shortest of the runs that end within `time`, or the first one: in seconds, never zero. A run that ends later does
+/// not count: the other threads may have stopped, and left it all the bandwidth.
 fn shortest(time: Duration, mut run: impl FnMut()) -> f64 {
     let begin = Instant::now();
     let mut best = f64::INFINITY;
-    while begin.elapsed() < time || best.is_infinite() {
+    loop {
         let start = Instant::now();
         run();
-        best = best.min(start.elapsed().as_secs_f64());
+        let late = begin.elapsed() >= time;
+        if !late || best.is_infinite() {
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        if late {
+            return best.max(1e-9); // a clock may stand still
+        }
     }
-    best.max(1e-9) // a clock may stand still
 }
 
 #[cfg(test)]
@@ -182,6 +188,9 @@ mod tests {
         let mut runs = 0;
         let seconds = shortest(Duration::ZERO, || runs += 1);
         assert!(runs == 1 && seconds > 0.0);
+        let nap = Duration::from_millis(20);
+        let seconds = shortest(nap, || std::thread::sleep(nap));
+        assert!(seconds >= 0.02, "{seconds}"); // the first run took all of the time, and there was no other
     }
 
     #[cfg(feature = "rayon")]

@@ -18,13 +18,15 @@ Columns:
   roof       the limit of this machine in the same unit: multiply-adds in registers, or the
              bandwidth of the level that holds the weights of all areas together
   share      rate / roof; above 100 % where a kernel needs less than the roof supposes: signs are
-             looked up instead of multiplied, and small weights lie in L1
+             looked up instead of multiplied, small weights lie in L1, and some of those that are
+             too many for L3 are still there when they are needed again
 
 Keys of --json, all times in seconds:
   version, isa, threads, profile, checked (true: every result was)
   caches     l2_bytes of these threads together, l3_bytes
   limits     fma (FLOP/s); l2_read, l2_update, l3_read, l3_update, memory_read, memory_update
              (bytes/s; an update counts what it reads and what it writes)
+  limits_after  the same, measured again at the end
   points     one for each line: verb, d_in, d_out, areas, batch, profile, isa, tile (rows and
              columns), path, label, flop, bytes, working_set (bytes), checked_entries, calls,
              seconds_min, seconds_median, flop_per_second, bytes_per_second (both of the

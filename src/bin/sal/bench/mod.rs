@@ -3,6 +3,7 @@
 //! ```text
 //! flags -> points of the grid -> memory checked -> limits measured
 //!       -> for each point: operand, batch, oracle, one call, compare, then calls until the time is over
+//!       -> limits measured again: did the machine stay the same?
 //! ```
 
 mod case;
@@ -109,8 +110,9 @@ fn check_memory(points: &[Point], free: Option<u64>) -> Result<(), Failure> {
 /// Runs on the threads of the caller's pool.
 fn run_here(flags: &Flags, isa: Isa, points: &[Point]) -> Result<(), Failure> {
     let time = Duration::from_secs_f64(7.0 * flags.seconds.min(LIMIT));
-    let limits = Limits::of_pool(isa, time).map_err(KernelError::from)?;
-    let setting = Setting { isa, profile: flags.profile, limits };
+    let limits = || Limits::of_pool(isa, time).map_err(KernelError::from);
+    let limits_before = limits()?;
+    let setting = Setting { isa, profile: flags.profile, limits: limits_before };
     let (mut output, table) = (Output::new(false), Table::new(points));
     if !flags.json {
         for line in setting.header() {
@@ -148,7 +150,12 @@ fn run_here(flags: &Flags, isa: Isa, points: &[Point]) -> Result<(), Failure> {
     }
     bar.finish_and_clear(); // the bar goes before an error is told
     shown?;
-    if flags.json { output.line(format_args!("{:#}", setting.json(&all))) } else { Ok(()) }
+    let after = limits()?;
+    if flags.json {
+        return output.line(format_args!("{:#}", setting.json(&all, &after)));
+    }
+    output.line("")?;
+    setting.closing(&all, &after).into_iter().try_for_each(|line| output.line(line))
 }
 
 /// The operand of a verb, a shape, and so many areas; the next batch may use it again.

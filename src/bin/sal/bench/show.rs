@@ -44,7 +44,10 @@ impl Setting {
             ("isa", format!("{}, tile {}", self.isa, cpu::tile(self.isa))),
             ("threads", l.threads.to_string()),
             ("profile", PROFILE.name(self.profile).into()),
-            ("caches", format!("L2 {} of all threads, L3 {}", size(l.l2_bytes), size(l.l3_bytes))),
+            (
+                "caches",
+                format!("L2 {} a thread, L3 {}", size(l.l2_bytes / l.threads), size(l.l3_bytes)),
+            ),
             ("fma peak", format!("{:.1} GFLOP/s", l.fma / 1e9)),
             ("read", bandwidth(l.l2_read, l.l3_read, l.memory_read)),
             ("update", bandwidth(l.l2_update, l.l3_update, l.memory_update) + ", read + written"),
@@ -52,7 +55,24 @@ impl Setting {
         rows.into_iter().map(|(what, text)| format!("{what:11} {text}")).collect()
     }
 
-    pub(crate) fn json(&self, points: &[Measured<'_>]) -> Value {
+    /// How much was checked, and whether the machine was the same at the end.
+    pub(crate) fn closing(&self, points: &[Measured<'_>], after: &Limits) -> Vec<String> {
+        let entries: usize = points.iter().map(|m| m.checked).sum();
+        let n = points.len();
+        let mut lines = vec![format!("checked     {entries} entries of {n} results, all right")];
+        if let Some((what, before, after)) = moved(&self.limits, after) {
+            lines.push(format!(
+                "note        {what} went from {before:.1} to {after:.1} G/s while this ran: other work on this machine? \
+                 Then shares mislead."
+            ));
+        }
+        lines
+    }
+
+    pub(crate) fn json(&self, points: &[Measured<'_>], after: &Limits) -> Value {
+        let object = |l: &Limits| {
+            Value::Object(rates(l).into_iter().map(|(key, x)| (key.to_owned(), x.into())).collect())
+        };
         let l = &self.limits;
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -61,18 +81,36 @@ impl Setting {
             "profile": PROFILE.name(self.profile),
             "checked": true, // a wrong entry would have ended the run
             "caches": { "l2_bytes": l.l2_bytes, "l3_bytes": l.l3_bytes },
-            "limits": {
-                "fma": l.fma,
-                "l2_read": l.l2_read,
-                "l2_update": l.l2_update,
-                "l3_read": l.l3_read,
-                "l3_update": l.l3_update,
-                "memory_read": l.memory_read,
-                "memory_update": l.memory_update,
-            },
+            "limits": object(l),
+            "limits_after": object(after),
             "points": points.iter().map(|m| m.json(self)).collect::<Vec<_>>(),
         })
     }
+}
+
+/// Change of a limit that is worth a word: neighbours cost this much now and then.
+const MOVED: f64 = 1.25;
+
+fn rates(l: &Limits) -> [(&'static str, f64); 7] {
+    [
+        ("fma", l.fma),
+        ("l2_read", l.l2_read),
+        ("l2_update", l.l2_update),
+        ("l3_read", l.l3_read),
+        ("l3_update", l.l3_update),
+        ("memory_read", l.memory_read),
+        ("memory_update", l.memory_update),
+    ]
+}
+
+/// The limit that moved most, if it did: its name, before and after, in units of 10^9.
+fn moved(before: &Limits, after: &Limits) -> Option<(&'static str, f64, f64)> {
+    let factor = |&(_, a, b): &(&str, f64, f64)| (a / b).max(b / a);
+    let pairs = rates(before).into_iter().zip(rates(after));
+    let most = pairs
+        .map(|((what, a), (_, b))| (what, a / 1e9, b / 1e9))
+        .max_by(|a, b| factor(a).total_cmp(&factor(b)));
+    most.filter(|of| factor(of) > MOVED)
 }
 
 /// The columns of the table.
@@ -155,5 +193,31 @@ impl Measured<'_> {
             "bound": roof.bound.to_string(),
             "share": roof.seconds / times.min,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_that_moved_most_is_told() {
+        let one = Limits {
+            threads: 1,
+            l2_bytes: 1,
+            l3_bytes: 1,
+            fma: 1e11,
+            l2_read: 1e11,
+            l2_update: 1e11,
+            l3_read: 5e10,
+            l3_update: 5e10,
+            memory_read: 1e10,
+            memory_update: 2e10,
+        };
+        assert_eq!(moved(&one, &one), None);
+        let after = Limits { l3_read: 4.5e10, ..one };
+        assert_eq!(moved(&one, &after), None);
+        let after = Limits { l3_read: 2.5e10, memory_update: 6e10, ..one };
+        assert_eq!(moved(&one, &after), Some(("memory_update", 20.0, 60.0)));
     }
 }

@@ -7,7 +7,7 @@
 //!   update             every byte read, changed and written back: counted twice
 //! ```
 //! ```text
-//! bytes of the buffer    L2: half of L2     L3: a quarter of L3, at least 2 x L2     memory: 2 x L3, at least 64 MiB
+//! bytes of the buffer    L2: half of L2     L3: a quarter of L3, at least 2 x L2     memory: 4 x L3, at least 64 MiB
 //! ```
 //! Figures of a machine with neighbours move by 10 % and more within minutes: measure them where the kernels are
 //! measured, in the same process.
@@ -64,7 +64,7 @@ impl Limits {
     /// The limits of this thread alone, measured for about `time`, and the filling of the buffers.
     ///
     /// # Errors
-    /// If there is no memory for a buffer of twice the size of L3.
+    /// If there is no memory for a buffer of four times the size of L3.
     pub fn of_thread(isa: Isa, time: Duration) -> Result<Self, LayoutError> {
         Self::measure(isa, 1, time, &AtomicUsize::new(0))
     }
@@ -111,7 +111,7 @@ impl Limits {
         };
         let (l2_read, l2_update) = level(l2 / 2)?;
         let (l3_read, l3_update) = level((l3 / 4 / threads).max(l2.saturating_mul(2)))?;
-        let memory = l3.saturating_mul(2).max(64 << 20) / threads;
+        let memory = l3.saturating_mul(4).max(64 << 20) / threads;
         let (memory_read, memory_update) = level(memory)?;
         let l2_bytes = l2.saturating_mul(threads);
         Ok(Self {

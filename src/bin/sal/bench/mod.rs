@@ -103,7 +103,7 @@ fn check_memory(points: &[Point], free: Option<u64>) -> Result<(), Failure> {
             return refuse(&point.name(), bytes);
         }
     }
-    let buffer = 2.0 * caches::l3() as f64;
+    let buffer = 4.0 * caches::l3() as f64;
     if buffer > free as f64 { refuse("limits", buffer) } else { Ok(()) }
 }
 
@@ -181,12 +181,22 @@ fn measure<'a>(
     operand.learn();
     let expected = Expected::new(&operand, shape, &batch);
     operand.run(&mut batch)?;
-    let compared = expected.compare(&operand, &batch);
-    compared.map_err(|fault| Failure::Run(format!("{}: {fault}", point.name())))?;
+    agree(point, &expected, &operand, &batch)?;
     operand.hold();
     let times = time(&mut operand, &mut batch, flags.seconds)?;
     *kept = Some((key, operand));
     Ok(Measured { point, checked: expected.len(), times })
+}
+
+/// Refuses a result that has a wrong entry, and names both.
+fn agree(
+    point: &Point,
+    expected: &Expected,
+    operand: &Operand,
+    batch: &Batch,
+) -> Result<(), Failure> {
+    let compared = expected.compare(operand, batch);
+    compared.map_err(|fault| Failure::Run(format!("{}: {fault}", point.name())))
 }
 
 /// Calls for so many seconds, each with the samples in the next areas.
@@ -238,6 +248,23 @@ mod tests {
             })
         };
         assert_eq!(names, ["8x4", "5x5"].map(of_one).concat().concat());
+    }
+
+    #[test]
+    fn a_wrong_result_ends_the_run_with_its_name() {
+        let point = &grid("--shapes 9x5 --areas 2 --batches 3 --verbs forward")[0];
+        let Point { verb, shape, .. } = *point;
+        let mut operand = Operand::new(Isa::detect().unwrap(), verb, shape).unwrap();
+        let mut batch = Batch::new(verb, shape, 3, Profile::Balanced).unwrap();
+        let expected = Expected::new(&operand, shape, &batch);
+        operand.run(&mut batch).unwrap();
+        assert!(agree(point, &expected, &operand, &batch).is_ok());
+        batch.out.row_mut(2)[4] = -1.0; // no ReLU gives that
+        let Err(Failure::Run(message)) = agree(point, &expected, &operand, &batch) else {
+            panic!("not refused with code 1")
+        };
+        let want = "forward 9x5, areas 2, batch 3: output 4 of sample 2: got -1, want ";
+        assert!(message.starts_with(want), "{message}");
     }
 
     #[test]

@@ -58,8 +58,7 @@ impl Setting {
     /// How much was checked, and whether the machine was the same at the end.
     pub(crate) fn closing(&self, points: &[Measured<'_>], after: &Limits) -> Vec<String> {
         let entries: usize = points.iter().map(|m| m.checked).sum();
-        let n = points.len();
-        let mut lines = vec![format!("checked     {entries} entries of {n} results, all right")];
+        let mut lines = vec![format!("checked     {entries} entries, all right")];
         if let Some((what, before, after)) = moved(&self.limits, after) {
             lines.push(format!(
                 "note        {what} went from {before:.1} to {after:.1} G/s while this ran: other work on this machine? \

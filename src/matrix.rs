@@ -11,6 +11,9 @@ use aligned_vec::{AVec, ConstAlign};
 /// Alignment of every owned buffer in bytes: one cache line, and the widest vector register.
 pub(crate) const ALIGN: usize = 64;
 
+/// Most f32 values of one buffer: their bytes fit in an `isize`.
+const MAX_LEN: usize = isize::MAX as usize / size_of::<f32>();
+
 /// A buffer of f32 that starts on a cache line.
 pub(crate) type Aligned = AVec<f32, ConstAlign<ALIGN>>;
 
@@ -94,7 +97,7 @@ pub(crate) fn checked_len(what: &'static str, dims: &[usize]) -> Result<usize, L
     }
     dims.iter()
         .try_fold(1usize, |n, &d| n.checked_mul(d))
-        .filter(|&n| n <= isize::MAX as usize / size_of::<f32>())
+        .filter(|&n| n <= MAX_LEN)
         .ok_or_else(|| LayoutError::TooLarge { what, dims: dims.to_vec() })
 }
 
@@ -106,23 +109,21 @@ pub(crate) fn zeroed(what: &'static str, len: usize) -> Result<Aligned, LayoutEr
     Ok(data)
 }
 
-/// Elements that a view of this shape reaches.
-fn view_len(
-    what: &'static str,
-    rows: usize,
-    cols: usize,
-    stride: usize,
-) -> Result<usize, LayoutError> {
+/// Whether `got` elements are enough for a view of this shape.
+fn check_view(got: usize, rows: usize, cols: usize, stride: usize) -> Result<(), LayoutError> {
+    let what = "view";
     if stride < cols {
         return Err(LayoutError::Stride { what, stride, cols });
     }
     if rows == 0 || cols == 0 {
-        return Ok(0);
+        return Ok(());
     }
-    let too_large = || LayoutError::TooLarge { what, dims: vec![rows, stride] };
     let before_last = checked_len(what, &[rows - 1, stride])?;
-    let len = before_last.checked_add(cols).ok_or_else(too_large)?;
-    if len > isize::MAX as usize / size_of::<f32>() { Err(too_large()) } else { Ok(len) }
+    let want = before_last
+        .checked_add(cols)
+        .filter(|&n| n <= MAX_LEN)
+        .ok_or_else(|| LayoutError::TooLarge { what, dims: vec![rows, stride] })?;
+    if got < want { Err(LayoutError::Length { what, got, want }) } else { Ok(()) }
 }
 
 /// An owned row-major matrix of f32, aligned to 64 bytes, without padding between rows.
@@ -251,10 +252,7 @@ impl<'a> MatrixRef<'a> {
         cols: usize,
         stride: usize,
     ) -> Result<Self, LayoutError> {
-        let want = view_len("view", rows, cols, stride)?;
-        if data.len() < want {
-            return Err(LayoutError::Length { what: "view", got: data.len(), want });
-        }
+        check_view(data.len(), rows, cols, stride)?;
         Ok(Self { data, rows, cols, stride })
     }
 
@@ -278,12 +276,6 @@ impl<'a> MatrixRef<'a> {
     pub fn row(&self, r: usize) -> &'a [f32] {
         assert!(r < self.rows, "row {r} of {}", self.rows);
         if self.cols == 0 { &[] } else { &self.data[r * self.stride..][..self.cols] }
-    }
-
-    /// Start of row 0, for kernels that have checked their row indices against [`MatrixRef::rows`].
-    #[inline(always)]
-    pub(crate) fn as_ptr(&self) -> *const f32 {
-        self.data.as_ptr()
     }
 }
 
@@ -317,10 +309,7 @@ impl<'a> MatrixMut<'a> {
         cols: usize,
         stride: usize,
     ) -> Result<Self, LayoutError> {
-        let want = view_len("view", rows, cols, stride)?;
-        if data.len() < want {
-            return Err(LayoutError::Length { what: "view", got: data.len(), want });
-        }
+        check_view(data.len(), rows, cols, stride)?;
         Ok(Self { data, rows, cols, stride })
     }
 

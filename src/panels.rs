@@ -25,6 +25,8 @@ use crate::simd::Isa;
 #[derive(Debug, Clone)]
 pub struct Panels {
     data: Aligned,
+    /// No weight of an area is larger than this in magnitude; infinite or NaN where that is unknown.
+    largest: Vec<f64>,
     isa: Isa,
     areas: usize,
     d_in: usize,
@@ -42,7 +44,14 @@ impl Panels {
         let columns = checked_len("panels", &[d_out.div_ceil(nr).max(1), nr])?;
         checked_len("panels", &[areas.max(1), columns, d_in.max(1)])?;
         let len = areas * d_out.div_ceil(nr) * nr * d_in;
-        Ok(Self { data: zeroed("panels", len)?, isa, areas, d_in, d_out })
+        let data = zeroed("panels", len)?;
+        let mut largest = Vec::new();
+        let what = "areas";
+        largest
+            .try_reserve_exact(areas)
+            .map_err(|_| LayoutError::OutOfMemory { what, elements: areas })?;
+        largest.resize(areas, 0.0);
+        Ok(Self { data, largest, isa, areas, d_in, d_out })
     }
 
     /// Packs `values`, which hold `areas * d_in * d_out` elements in row-major order.
@@ -85,6 +94,7 @@ impl Panels {
                 row[..width].copy_from_slice(&from[panel * nr..][..width]);
             }
         }
+        self.largest[area] = f64::from(largest(values));
         Ok(())
     }
 
@@ -97,6 +107,7 @@ impl Panels {
         self.check_area(to)?;
         let len = self.area_len();
         self.data.copy_within(from * len..(from + 1) * len, to * len);
+        self.largest[to] = self.largest[from];
         Ok(())
     }
 
@@ -181,20 +192,48 @@ impl Panels {
     }
 
     /// The packed elements of one area.
-    pub(crate) fn area_mut(&mut self, area: usize) -> &mut [f32] {
+    fn area_mut(&mut self, area: usize) -> &mut [f32] {
         let len = self.area_len();
         &mut self.data[area * len..][..len]
     }
 
-    /// All packed elements: area by area, panel by panel.
-    pub(crate) fn data_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+    /// All packed elements, area by area, panel by panel; and for each area whether it is finite, as `is_finite` says.
+    pub(crate) fn data_mut(&mut self) -> (&mut [f32], impl Fn(usize) -> bool) {
+        let largest = &self.largest;
+        (&mut self.data, |area| is_finite(largest[area]))
+    }
+
+    /// A bound of the magnitude of all weights of `area`; infinite or NaN where there is none.
+    pub(crate) fn bound(&self, area: usize) -> f64 {
+        self.largest[area]
+    }
+
+    /// Notes a new bound, for weights that are about to change.
+    pub(crate) fn set_bound(&mut self, area: usize, bound: f64) {
+        self.largest[area] = bound;
+    }
+
+    /// Whether no weight of `area` can be infinite or NaN. False where that is not known.
+    pub(crate) fn is_finite(&self, area: usize) -> bool {
+        is_finite(self.largest[area])
     }
 
     fn check_area(&self, got: usize) -> Result<(), LayoutError> {
         let len = self.areas;
         if got < len { Ok(()) } else { Err(LayoutError::Index { what: "area", got, len }) }
     }
+}
+
+/// Whether a bound keeps weights finite; NaN does not.
+fn is_finite(bound: f64) -> bool {
+    bound < f64::from(f32::MAX)
+}
+
+/// Largest magnitude of all values; infinite or NaN if one of them is.
+#[inline(always)]
+pub(crate) fn largest(values: &[f32]) -> f32 {
+    // Magnitudes are ordered like their bits, and NaN comes after all of them.
+    f32::from_bits(values.iter().fold(0, |max, x| max.max(x.to_bits() & !(1 << 31))))
 }
 
 #[cfg(test)]

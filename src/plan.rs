@@ -20,10 +20,22 @@ use std::ops::Range;
 /// assert_eq!(plan.occupancy(1), 0);
 /// # Ok::<(), sal_kernels::LayoutError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct RoutePlan {
     order: Vec<u32>,
     offsets: Vec<u32>,
+}
+
+impl Clone for RoutePlan {
+    fn clone(&self) -> Self {
+        Self { order: self.order.clone(), offsets: self.offsets.clone() }
+    }
+
+    // The derived one would take new memory.
+    fn clone_from(&mut self, source: &Self) {
+        self.order.clone_from(&source.order);
+        self.offsets.clone_from(&source.offsets);
+    }
 }
 
 impl RoutePlan {
@@ -75,8 +87,22 @@ impl RoutePlan {
     /// # Errors
     /// If there are more than `u32::MAX - 1` samples.
     pub fn single(batch: usize) -> Result<Self, LayoutError> {
+        let mut plan = Self { order: Vec::new(), offsets: Vec::new() };
+        plan.rebuild_single(batch, 1)?;
+        Ok(plan)
+    }
+
+    /// All samples in the first of `count` areas, at least one, in the memory of this plan. After an error the plan is
+    /// as it was.
+    pub(crate) fn rebuild_single(&mut self, batch: usize, count: usize) -> Result<(), LayoutError> {
         check_count("samples", batch)?;
-        Ok(Self { order: (0..batch as u32).collect(), offsets: vec![0, batch as u32] })
+        check_count("areas", count)?;
+        self.order.clear();
+        self.order.extend(0..batch as u32);
+        self.offsets.clear();
+        self.offsets.resize(count.max(1) + 1, batch as u32);
+        self.offsets[0] = 0;
+        Ok(())
     }
 
     /// Number of samples.
@@ -129,6 +155,21 @@ mod tests {
         assert_eq!(plan, before);
         assert!(plan.rebuild(&[0], 0).is_err());
         assert_eq!(RoutePlan::new(&[], 0).unwrap().areas(), 0);
+    }
+
+    #[test]
+    fn the_plan_of_a_dense_layer_is_that_of_samples_in_area_0() {
+        let mut plan = RoutePlan::new(&[1, 0, 1], 2).unwrap();
+        for (batch, count) in [(0, 1), (5, 1), (3, 4), (0, 3)] {
+            plan.rebuild_single(batch, count).unwrap();
+            assert_eq!(plan, RoutePlan::new(&vec![0; batch], count).unwrap());
+        }
+        let before = plan.clone();
+        assert!(plan.rebuild_single(usize::MAX, 1).is_err());
+        assert!(plan.rebuild_single(1, usize::MAX).is_err());
+        assert_eq!(plan, before);
+        plan.clone_from(&RoutePlan::new(&[1, 0, 1], 2).unwrap());
+        assert_eq!(plan.rows(1), [0, 2]);
     }
 
     proptest! {

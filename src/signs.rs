@@ -178,6 +178,20 @@ impl Signs {
         let len = self.panels() * self.isa.panel_width() * self.depth_words();
         &self.words[area * len..][..len]
     }
+
+    /// Copies the signs of area `from` to area `to`.
+    ///
+    /// # Errors
+    /// If there is no such area.
+    pub fn copy_area(&mut self, from: usize, to: usize) -> Result<(), LayoutError> {
+        let len = self.areas;
+        if let Some(got) = [from, to].into_iter().find(|&area| area >= len) {
+            return Err(LayoutError::Index { what: "area", got, len });
+        }
+        let words = self.area(from).len();
+        self.words.copy_within(from * words..(from + 1) * words, to * words);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -215,5 +229,20 @@ mod tests {
         let isa = Isa::detect().unwrap();
         assert!(Signs::random(isa, usize::MAX, 2, 2, 1.0, (0, 0)).is_err());
         assert!(Signs::from_row_major(isa, 1, 2, 2, 1.0, &[0.0; 3]).is_err());
+    }
+
+    #[test]
+    fn a_copied_area_is_the_area_and_its_neighbour_stays() {
+        for isa in Isa::available() {
+            let mut f = Signs::random(isa, 3, 40, 37, 1.0, (1, 0)).unwrap();
+            let before = f.to_row_major();
+            let areas: Vec<&[f32]> = before.chunks(40 * 37).collect();
+            f.copy_area(0, 2).unwrap();
+            assert_eq!(f.to_row_major(), [areas[0], areas[1], areas[0]].concat(), "{isa}");
+            for (from, to) in [(0, 3), (3, 0)] {
+                let error = LayoutError::Index { what: "area", got: 3, len: 3 };
+                assert_eq!(f.copy_area(from, to), Err(error));
+            }
+        }
     }
 }

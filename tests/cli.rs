@@ -156,7 +156,7 @@ fn a_run_prints_a_header_a_line_an_epoch_and_a_summary() {
     let (all, active) = (4 * 65 * 32 + 33 * 10, 65 * 32 + 33 * 10);
     assert_eq!(field(&out, "parameters"), format!("{all}, of which {active} active per sample"));
     assert_eq!(field(&out, "preset"), "tuned");
-    assert_eq!(field(&out, "feedback"), "fa");
+    assert_eq!(field(&out, "feedback"), "fa, gaussian entries");
     assert!(field(&out, "training").starts_with("2 epochs"));
     assert_eq!(field(&out, "isa"), "portable, tile 4x8");
     assert_eq!(field(&out, "threads"), "2");
@@ -199,7 +199,7 @@ fn the_json_file_holds_the_whole_run() {
     let config = &run["config"];
     for key in ["version", "data", "evaluated_on", "preset", "schedule", "averaging", "feedback"]
         .iter()
-        .chain(&["scaling", "isa"])
+        .chain(&["feedback_entries", "scaling", "isa"])
     {
         assert!(config[key].is_string(), "{key}: {}", config[key]);
     }
@@ -251,15 +251,15 @@ fn every_flag_reaches_the_run() {
     let dir = Temporary::new("flags");
     let path = dir.path("run.json");
     let flags = [
-        "train digits --hidden 24,16 --areas 2 --output-areas all --tie --feedback dfa --shared-feedback --epochs 4",
-        "--batch 50 --lr 0.001 --weight-decay 0.25 --optimizer momentum --averaging load --warm-start 0.5",
+        "train digits --hidden 24,16 --areas 2 --output-areas all --tie --feedback dfa --epochs 4",
+        "--feedback-entries sign --shared-feedback --batch 50 --lr 0.001 --weight-decay 0.25 --optimizer momentum --averaging load --warm-start 0.5",
         "--router label --seed 7 --threads 1 --isa portable --validate --json",
     ];
     let flags = flags.iter().flat_map(|line| line.split(' '));
     let out = run(&flags.chain([path.as_str()]).collect::<Vec<_>>()).good();
     assert_eq!(field(&out, "network"), "64 -> 24 (2 areas) -> 16 (2 areas) -> 10 (2 areas)");
     assert_eq!(field(&out, "router"), "label, cosine, once for all layers");
-    assert_eq!(field(&out, "feedback"), "dfa, shared by the areas");
+    assert_eq!(field(&out, "feedback"), "dfa, sign entries, shared by the areas");
     assert_eq!(field(&out, "training"), "4 epochs (2 dense), batch 50, lr 0.001 cosine");
     assert_eq!(field(&out, "optimizer"), "momentum, weight decay 0.25, averaging load");
     assert_eq!(out.matches("  dense ").count(), 2);
@@ -269,8 +269,8 @@ fn every_flag_reaches_the_run() {
     let want = serde_json::json!({
         "seed": 7, "areas": 2, "hidden": [24, 16], "output_areas": 2, "tie": true, "epochs": 4, "batch": 50,
         "lr": 0.001, "warm_start": 0.5, "warm_epochs": 2, "optimizer": { "name": "momentum", "momentum": 0.9 },
-        "weight_decay": 0.25, "averaging": "load", "feedback": "dfa", "shared_feedback": true, "isa": "portable",
-        "threads": 1, "evaluated_on": "validation",
+        "weight_decay": 0.25, "averaging": "load", "feedback": "dfa", "feedback_entries": "sign", "shared_feedback": true,
+        "isa": "portable", "threads": 1, "evaluated_on": "validation",
     });
     for (key, value) in want.as_object().unwrap() {
         assert_eq!(&config[key], value, "{key}");
@@ -285,6 +285,7 @@ fn presets_and_the_other_choices_run() {
     assert_eq!(field(&out, "training"), "2 epochs, batch 16, lr 0.0001 constant");
     for (flag, values) in [
         ("--feedback", "fa dfa bp"),
+        ("--feedback-entries", "gaussian sign"),
         ("--router", "fixed sharp label"),
         ("--averaging", "area batch load sqrt sum"),
         ("--optimizer", "sgd momentum adamw"),
@@ -295,6 +296,10 @@ fn presets_and_the_other_choices_run() {
             digits(&[flag, value, "--lr", "0.0001"]).good();
         }
     }
+    let out = digits(&["--feedback", "bp", "--shared-feedback"]).good();
+    assert_eq!(field(&out, "feedback"), "bp");
+    let message = digits(&["--feedback", "bp", "--feedback-entries", "sign"]).refused(2);
+    assert!(message.starts_with("feedback entries: got sign, want gaussian"), "{message}");
     let out = digits(&["--areas", "1"]).good();
     assert_eq!(field(&out, "router"), "none");
     assert_eq!(out.matches("  dense ").count(), 2, "{out}");
@@ -423,9 +428,11 @@ fn what_cannot_be_asked_for_is_a_usage_error() {
         let start = format!("invalid value '{value}' for '{flag} <");
         assert!(message.starts_with(&start) && message.contains(want), "{message}");
     }
-    for flag in
-        ["--preset", "--output-areas", "--optimizer", "--averaging", "--router", "--feedback"]
-    {
+    for flag in ["--preset", "--output-areas", "--optimizer", "--averaging"].iter().chain(&[
+        "--router",
+        "--feedback",
+        "--feedback-entries",
+    ]) {
         let message = digits_with(flag, "nonsense").misused();
         assert!(
             message.starts_with(&format!("invalid value 'nonsense' for '{flag} <")),
@@ -498,6 +505,12 @@ fn a_json_file_that_cannot_be_written_is_an_error_before_training() {
     );
     assert_eq!(dir.list(), [""; 0]);
     assert!(run(&["train", "digits", "--json", ""]).misused().contains("--json"));
+    #[cfg(target_os = "linux")]
+    {
+        // Where not even root makes a file.
+        let message = digits(&["--json", "/sys/run.json"]).refused(1);
+        assert!(message.starts_with("/sys/run.json: cannot write in /sys: "), "{message}");
+    }
     #[cfg(unix)]
     for stream in ["/dev/null", "/dev/stdout", "/dev/fd/1"] {
         let message = digits(&["--json", stream]).refused(1);
@@ -603,6 +616,7 @@ fn help_texts_name_every_flag() {
             "--averaging",
             "--router",
             "--feedback",
+            "--feedback-entries",
             "--shared-feedback",
             "--warm-start",
             "--tie",
@@ -626,6 +640,7 @@ fn help_texts_name_every_flag() {
             "Examples:",
             "sal train digits",
             "[default: tuned]",
+            "[default: gaussian]",
             "[default: 4]",
             "[default: 256]",
             "[default: 0]",

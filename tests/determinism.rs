@@ -1,4 +1,4 @@
-//! The number of threads changes no bit: each verb in pools of 1, 2, 3, 5 and 8 threads, and again.
+//! The number of threads changes no bit: each verb in pools of 1, 2, 3, 5 and 8 threads, and again; then whole steps.
 //!
 //! The sizes make at least one task for each of eight threads: `gemm/schedule.rs` asks for 2^19 multiply-adds a task.
 #![cfg(feature = "rayon")]
@@ -7,9 +7,10 @@ mod common;
 
 use common::calls::{Call, Router};
 use common::{Pad, Rng, bits, in_pool, isas, say};
-use sal_kernels::Isa;
 use sal_kernels::kernels::{Activation, Averaging, Optimizer, Similarity, UpdateRule};
+use sal_kernels::model::{FeedbackEntries, FeedbackMode, Network, NetworkConfig};
 use sal_kernels::reference::Shape;
+use sal_kernels::{Isa, Matrix};
 
 const THREADS: [usize; 5] = [1, 2, 3, 5, 8];
 const BATCH: usize = 203;
@@ -192,4 +193,42 @@ fn concurrent_callers() {
             });
         }
     });
+}
+
+/// Whole steps: what a verb alone cannot show is that the network hands its verbs the same work.
+#[test]
+fn networks_with_feedback_of_either_format() {
+    const CLASSES: usize = 10;
+    // The lookups of signs count a quarter.
+    const WIDE: usize = 500;
+    const _: () = assert!(BATCH * WIDE * D_OUT / 4 > 8 << 19);
+    let mut rng = Rng::new(2);
+    let x: Vec<f32> = (0..BATCH * D_IN).map(|_| rng.unit() - 0.5).collect();
+    let x = Matrix::from_slice(BATCH, D_IN, &x).unwrap();
+    let y: Vec<u32> = (0..BATCH).map(|_| rng.below(CLASSES) as u32).collect();
+    for isa in isas() {
+        for feedback in [FeedbackMode::Sequential, FeedbackMode::Direct] {
+            let of = |feedback_entries| {
+                let tuned = NetworkConfig::tuned(D_IN, &[D_OUT, WIDE], CLASSES, AREAS);
+                let config = NetworkConfig { feedback, feedback_entries, ..tuned };
+                let run = |threads| {
+                    in_pool(threads, || {
+                        let mut network = Network::new(isa, &config).unwrap();
+                        let mut tape = network.tape().unwrap();
+                        for _ in 0..2 {
+                            network.train_batch(x.view(), &y, 0.01, &mut tape).unwrap();
+                        }
+                        network.weights_hash()
+                    })
+                };
+                let alone = run(1);
+                for threads in THREADS {
+                    assert_eq!(run(threads), alone, "{isa}, {config:?}, {threads} threads");
+                }
+                alone
+            };
+            assert_ne!(of(FeedbackEntries::Gaussian), of(FeedbackEntries::Sign));
+        }
+        say(format_args!("networks {isa}: equal bits with {THREADS:?} threads"));
+    }
 }

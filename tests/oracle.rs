@@ -10,7 +10,8 @@
 
 use sal_kernels::kernels::{Averaging, Optimizer, Similarity};
 use sal_kernels::model::{
-    FeedbackMode, Layer, Network, NetworkConfig, Router, RouterConfig, RouterRule,
+    Feedback, FeedbackEntries, FeedbackMode, Layer, Network, NetworkConfig, Router, RouterConfig,
+    RouterRule,
 };
 use sal_kernels::{Isa, MatrixRef, Panels};
 use serde_json::Value;
@@ -99,6 +100,7 @@ fn config(json: &Value) -> NetworkConfig {
             "bp" => FeedbackMode::Backprop,
             other => panic!("feedback {other}"),
         },
+        feedback_entries: FeedbackEntries::Gaussian,
         shared_feedback: flag("shared_feedback"),
         optimizer: match text("optimizer") {
             "sgd" => Optimizer::Sgd,
@@ -157,6 +159,7 @@ impl Case {
                 FeedbackMode::Sequential => panels("feedback", widths[l + 2]),
                 _ => panels("feedback", config.classes),
             });
+            let feedback = feedback.map(Feedback::Gaussian);
             let (weights, bias) = (panels("weights", d_in), panels("bias", 1));
             Layer::from_parts(config, l, weights, bias, router, feedback).expect("a layer")
         };

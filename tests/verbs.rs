@@ -29,7 +29,7 @@ fn forward(case: &mut Case, worst: &mut Worst) {
     let (with_bias, relu) = (!case.rng.one_in(4), case.rng.one_in(2));
     let bias = with_bias.then(|| vector(case, shape));
     let activation = if relu { Activation::Relu } else { Activation::Identity };
-    let inputs = case.rng.values(case.batch * case.d_in);
+    let inputs = case.rows(case.d_in);
     let run = |case: &Case, x: &[f32]| {
         case.call().forward(shape, x, &weights, bias.as_deref(), activation)
     };
@@ -77,7 +77,7 @@ fn check_feedback(
     weights: &[f32],
     feedback: impl Fn(Call<'_>, &[f32], Option<&[f32]>) -> Vec<f32>,
 ) {
-    let errors = case.rng.values(case.batch * case.d_in);
+    let errors = case.rows(case.d_in);
     let gated = !case.rng.one_in(4);
     let outputs = gated.then(|| case.rng.values(case.batch * case.d_out));
     let got = feedback(case.call(), &errors, outputs.as_deref());
@@ -127,7 +127,7 @@ fn route(case: &mut Case, worst: &mut Worst) {
         bias: if case.rng.one_in(3) { case.rng.values(areas) } else { vec![0.0; areas] },
         similarity,
     };
-    let inputs = case.rng.values(case.batch * d_in);
+    let inputs = case.rows(d_in);
     let got = case.call().route(&router, &inputs);
     check_routes(case, &router, &inputs, &got, worst);
 
@@ -286,7 +286,7 @@ fn check_update(case: &mut Case, optimizer: Optimizer, worst: &mut Worst) {
     };
     let mut layer = trained_layer(case, shape, &rule);
     let before = layer.clone();
-    let inputs = case.rng.values(case.batch * case.d_in);
+    let inputs = case.rows(case.d_in);
     let deltas = case.rng.values(case.batch * case.d_out);
     case.call().update(&mut layer, &inputs, &deltas, &rule);
     compare_update(case, &rule, (&inputs, &deltas), (&before, &layer), worst);
@@ -396,6 +396,47 @@ fn compare_update(
             if matches!(rule.optimizer, RefOptimizer::AdamW { .. }) {
                 worst.check(v, &new.second[part.clone()], &want.second[part], |n| bound(n).v);
             }
+        }
+    }
+}
+
+/// Few rows skip the weights of a zero input, but not where the product would be no number.
+#[test]
+fn a_zero_input_does_not_hide_a_weight_that_is_no_number() {
+    const D_IN: usize = 100;
+    for isa in isas() {
+        for (batch, odd) in
+            [(1, f32::NAN), (3, f32::INFINITY), (8, f32::NEG_INFINITY), (9, f32::NAN)]
+        {
+            let (z, pads) = (vec![0; batch], [common::Pad { lead: 1, gap: 2 }; 4]);
+            let call = Call { isa, z: &z, areas: 1, pads, fill: 0.0 };
+            let shape = Shape { areas: 1, d_in: D_IN, d_out: 2 };
+            let mut x = vec![0.0; batch * D_IN];
+            x.iter_mut().step_by(D_IN).for_each(|x| *x = 1.0);
+            let mut w = vec![1.0; D_IN * 2];
+            w[D_IN] = odd; // row D_IN / 2, column 0
+            let y = call.forward(shape, &x, &w, None, Activation::Relu);
+            for row in y.chunks(2) {
+                assert!(row[0].is_nan() && row[1] == 1.0, "{isa}, {batch} rows: {row:?}");
+            }
+            // 0 * delta is as little a number, and so are the weights that it leaves.
+            let rule = UpdateRule { optimizer: Optimizer::Sgd, ..RULE };
+            let mut layer = call.layer(shape, &vec![1.0; D_IN * 2], None, Optimizer::Sgd);
+            call.update(&mut layer, &x, &[odd, 0.0].repeat(batch), &rule);
+            let (weights, idle) = (layer.weights, vec![0.0; batch * D_IN]);
+            for i in 0..D_IN {
+                assert!(!weights.get(0, i, 0).is_finite() && weights.get(0, i, 1) == 1.0, "{isa}");
+            }
+            let y = call.forward(shape, &idle, &weights.to_row_major(), None, Activation::Relu);
+            let plan = RoutePlan::single(batch).unwrap();
+            let mut out = vec![0.0; batch * 2];
+            let (x, to) = (MatrixRef::new(&idle, batch, D_IN), MatrixMut::new(&mut out, batch, 2));
+            let f = Activation::Relu;
+            kernels::forward(&plan, x.unwrap(), &weights, None, f, to.unwrap()).unwrap();
+            assert!(
+                out.chunks(2).chain(y.chunks(2)).all(|y| y[0].is_nan() && y[1] == 0.0),
+                "{isa}"
+            );
         }
     }
 }

@@ -7,7 +7,7 @@
 //! This floor knows panels and plans, and neither layers nor losses. Its callers in `kernels` check every shape.
 
 pub(crate) mod area;
-mod pack;
+pub(crate) mod pack;
 pub(crate) mod schedule;
 #[allow(unsafe_code)]
 pub(crate) mod store;

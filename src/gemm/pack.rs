@@ -1,23 +1,119 @@
-//! What products read instead of the gathered rows themselves.
+//! What products read instead of the gathered rows themselves, and the memory for it.
 //!
 //! ```text
-//! columns   packed[sample][lane] = scale * deltas[rows[sample]][col + lane]
+//! deltas    packed[sample][lane] = scale * deltas[rows[sample]][col + lane]
+//! inputs    packed[tile][sample][i] = inputs[rows[sample]][first column of the tile + i]
+//! columns   those in which some row is not zero
 //! tables    for each few neighbouring errors e0 e1 .. of a sample, all sums ±e0 ±e1 ..
 //! ```
 
-use crate::matrix::MatrixRef;
+use crate::matrix::{ALIGN, Aligned, MatrixRef};
 use crate::signs::WORD;
-use crate::simd::Simd;
+use crate::simd::{Simd, Tile};
+use std::cell::Cell;
+use std::ops::Range;
+
+/// Scratch memory of one task. It is kept between calls, by each thread for itself: a verb in its steady state allocates
+/// nothing.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    pub(crate) inputs: Aligned,
+    pub(crate) deltas: Aligned,
+    pub(crate) sums: Aligned,
+    pub(crate) tables: Vec<f32>,
+    pub(crate) used: Columns,
+}
+
+impl Buffers {
+    fn new() -> Self {
+        let [inputs, deltas, sums] = [0; 3].map(|_| Aligned::new(ALIGN));
+        Self { inputs, deltas, sums, tables: Vec::new(), used: Columns::default() }
+    }
+
+    /// Calls `f` with the buffers of this thread; with new ones if they are in use.
+    pub(crate) fn with<R>(f: impl FnOnce(&mut Self) -> R) -> R {
+        thread_local! {
+            static SPARE: Cell<Option<Buffers>> = const { Cell::new(None) };
+        }
+        let mut buffers = SPARE.take().unwrap_or_else(Self::new);
+        let result = f(&mut buffers);
+        SPARE.set(Some(buffers));
+        result
+    }
+}
+
+/// Columns in which some of a few rows is not zero, in ascending order.
+#[derive(Debug, Default)]
+pub(crate) struct Columns {
+    list: Vec<u32>,
+    width: usize,
+}
+
+/// Columns that are looked at together.
+const STRIP: usize = 64;
+
+impl Columns {
+    /// Lists the columns of `of` in which one of `rows` is not zero, if they are at most `most`.
+    #[inline(always)]
+    pub(crate) fn find(&mut self, of: MatrixRef<'_>, rows: &[u32], most: usize) -> bool {
+        let strips = || (0..of.cols()).step_by(STRIP);
+        let zeros: usize = strips().map(|first| STRIP - count(&used(of, rows, first))).sum();
+        // Columns beyond the last one count as zero: they are as many for any rows.
+        let beyond = of.cols().next_multiple_of(STRIP) - of.cols();
+        if of.cols() - (zeros - beyond) > most {
+            return false;
+        }
+        self.width = of.cols();
+        self.list.clear();
+        for first in strips() {
+            let used = used(of, rows, first);
+            self.list.extend(
+                (first as u32..).zip(used).filter(|&(_, used)| used).map(|(column, _)| column),
+            );
+        }
+        true
+    }
+
+    /// The columns, each less than [`Columns::width`].
+    #[inline(always)]
+    pub(crate) fn list(&self) -> &[u32] {
+        &self.list
+    }
+
+    /// Columns that there were, used or not.
+    #[inline(always)]
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+}
+
+/// Whether some of the rows is not zero, for each column of the strip at `first`.
+#[inline(always)]
+fn used(of: MatrixRef<'_>, rows: &[u32], first: usize) -> [bool; STRIP] {
+    let mut bits = [0; STRIP];
+    for &row in rows {
+        let row = &of.row(row as usize)[first..of.cols().min(first + STRIP)];
+        for (bits, x) in bits.iter_mut().zip(row) {
+            *bits |= x.to_bits() << 1; // both zeros have no bit but the sign
+        }
+    }
+    bits.map(|bits| bits != 0)
+}
+
+#[inline(always)]
+fn count(used: &[bool; STRIP]) -> usize {
+    used.iter().filter(|&&used| used).count()
+}
 
 /// Packs columns `col..col + nr` of the given rows, scaled; lanes beyond the last column are zero.
 #[inline(always)]
-pub(crate) fn columns(
+pub(crate) fn deltas(
     from: MatrixRef<'_>,
     rows: &[u32],
     col: usize,
     nr: usize,
     scale: f32,
-    packed: &mut Vec<f32>,
+    packed: &mut Aligned,
 ) {
     let width = nr.min(from.cols() - col);
     packed.clear();
@@ -26,6 +122,76 @@ pub(crate) fn columns(
         for (to, &x) in to.iter_mut().zip(&from.row(row as usize)[col..col + width]) {
             *to = scale * x;
         }
+    }
+}
+
+/// Packs columns of the given rows for tiles of all heights from the tallest down: those of `block`, or of `listed`.
+/// Without inputs, as for a bias, every value is one.
+#[inline(always)]
+pub(crate) fn inputs<S: Simd>(
+    s: S,
+    from: Option<MatrixRef<'_>>,
+    rows: &[u32],
+    block: &Range<usize>,
+    listed: Option<&[u32]>,
+    packed: &mut Aligned,
+) {
+    let columns = listed.map_or(block.len(), <[u32]>::len);
+    packed.clear();
+    packed.resize(rows.len() * columns, 1.0);
+    let Some(from) = from else { return };
+    let mut first = 0;
+    for &height in S::HEIGHTS {
+        let tiles = (columns - first) / height;
+        let to = &mut packed[first * rows.len()..];
+        s.tall(height, PackTiles { from, rows, block: block.start, listed, first, tiles, to });
+        first += tiles * height;
+    }
+}
+
+/// `tiles` tiles of one height, of columns from `first` on.
+struct PackTiles<'a> {
+    from: MatrixRef<'a>,
+    rows: &'a [u32],
+    block: usize,
+    listed: Option<&'a [u32]>,
+    first: usize,
+    tiles: usize,
+    to: &'a mut [f32],
+}
+
+impl Tile for PackTiles<'_> {
+    #[inline(always)]
+    fn at<S: Simd, const H: usize, const NV: usize>(self, _: S) {
+        let (n, columns) = (self.rows.len(), self.first..self.first + self.tiles * H);
+        // One tile after another has H values for each of n samples.
+        let (to, _) = self.to[..columns.len() * n].as_chunks_mut::<H>();
+        for (sample, &row) in self.rows.iter().enumerate() {
+            let row = self.from.row(row as usize);
+            match self.listed {
+                Some(list) => {
+                    let (list, _) = list[columns.clone()].as_chunks::<H>();
+                    for (tile, columns) in list.iter().enumerate() {
+                        to[tile * n + sample] = columns.map(|column| row[column as usize]);
+                    }
+                }
+                None => {
+                    let row = &row[self.block + columns.start..self.block + columns.end];
+                    for (tile, x) in row.as_chunks::<H>().0.iter().enumerate() {
+                        to[tile * n + sample] = *x;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Copies columns `block` of the given rows, one row after another.
+#[inline(always)]
+pub(crate) fn block(from: MatrixRef<'_>, rows: &[u32], block: Range<usize>, packed: &mut Aligned) {
+    packed.clear();
+    for &row in rows {
+        packed.extend_from_slice(&from.row(row as usize)[block.clone()]);
     }
 }
 

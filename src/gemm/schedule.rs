@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! product   (area, rows of the area, panels)      an area is cut by panels first, then by rows
-//! update    (area, range of packed weight rows)   contiguous memory, so each task owns its slice
+//! update    (area, panels, weight rows)           neighbouring memory, so each task owns its slice
 //! ```
 //! Every element of a result is summed by one task in one order, so the cut never changes a bit.
 
@@ -25,11 +25,16 @@ pub(crate) struct Block {
 }
 
 /// Threads of the pool that the caller runs in.
-pub(crate) fn threads() -> usize {
+fn threads() -> usize {
     #[cfg(feature = "rayon")]
     return rayon::current_num_threads();
     #[cfg(not(feature = "rayon"))]
     1
+}
+
+/// Threads that share `work` multiply-adds: one, where handing over would cost more than it saves.
+pub(crate) fn threads_for(work: usize) -> usize {
+    if work < 2 * GRAIN { 1 } else { threads() }
 }
 
 /// Multiply-adds that one task should have, for `total` of them.
@@ -37,10 +42,31 @@ fn task_size(total: usize, threads: usize) -> usize {
     if threads == 1 { usize::MAX } else { (total / (threads * TASKS_PER_THREAD)).max(GRAIN) }
 }
 
-/// Cuts `n` into `pieces` nearly equal ranges, each (but the last) a multiple of `unit`.
-fn cut(range: Range<usize>, pieces: usize, unit: usize) -> impl Iterator<Item = Range<usize>> {
+/// Cuts `range` into `pieces` nearly equal ranges, each (but the last) a multiple of `unit`.
+fn cut(
+    range: Range<usize>,
+    pieces: usize,
+    unit: usize,
+) -> impl Iterator<Item = Range<usize>> + Clone {
     let step = range.len().div_ceil(pieces.max(1)).next_multiple_of(unit).max(1);
     range.clone().step_by(step).map(move |start| start..(start + step).min(range.end))
+}
+
+/// Rows that passing over weights costs at least, however few there are: they come from memory.
+const LEAST_ROWS: usize = 8;
+
+/// Multiply-adds of `rows` rows through weights whose one row costs `cost`.
+fn work(rows: usize, cost: usize) -> usize {
+    rows.max(LEAST_ROWS).saturating_mul(cost)
+}
+
+/// Multiply-adds of all areas that have samples; `shared`: all use the one matrix.
+pub(crate) fn total_work(plan: &RoutePlan, shared: bool, cost: usize) -> usize {
+    if shared {
+        return work(plan.batch(), cost);
+    }
+    let occupied = (0..plan.areas()).map(|k| plan.occupancy(k)).filter(|&n| n > 0);
+    occupied.fold(0, |sum, n| sum.saturating_add(work(n, cost)))
 }
 
 /// The blocks of a product over all areas of `plan` that have samples.
@@ -54,58 +80,72 @@ pub(crate) fn product_blocks(
     cost: usize,
     tallest: usize,
     threads: usize,
-) -> Vec<Block> {
-    let size = task_size(plan.batch().saturating_mul(panels).saturating_mul(cost), threads);
+) -> impl Iterator<Item = Block> {
+    let cost = cost.saturating_mul(panels);
+    let size = task_size(total_work(plan, shared, cost), threads);
     let groups = if shared { 1 } else { plan.areas() };
-    let mut blocks = Vec::with_capacity(groups);
-    for area in 0..groups {
+    (0..groups).flat_map(move |area| {
         let order = if shared { 0..plan.batch() } else { plan.range(area) };
-        if order.is_empty() || panels == 0 {
-            continue;
-        }
-        let work = order.len().saturating_mul(panels).saturating_mul(cost);
-        let pieces = work.div_ceil(size).max(1);
-        let row_pieces = pieces.div_ceil(panels);
-        for rows in cut(order, row_pieces, tallest) {
-            for part in cut(0..panels, pieces.min(panels), 1) {
-                blocks.push(Block { area, order: rows.clone(), panels: part });
-            }
-        }
-    }
-    blocks
+        let used = !order.is_empty() && panels > 0;
+        let pieces = work(order.len(), cost).div_ceil(size).max(1);
+        let rows = cut(order, pieces.div_ceil(panels.max(1)), tallest).filter(move |_| used);
+        let parts = cut(0..panels, pieces.min(panels), 1);
+        rows.flat_map(move |order| {
+            parts.clone().map(move |panels| Block { area, order: order.clone(), panels })
+        })
+    })
 }
 
-/// Ranges of the packed weight rows of each area that has samples, in ascending order: (area, rows).
+/// Neighbouring weights of one area: some rows of one panel, or whole panels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) area: usize,
+    pub(crate) panels: Range<usize>,
+    pub(crate) rows: Range<usize>,
+}
+
+/// The parts of an update over all areas of `plan` that have samples, in ascending order.
 ///
-/// `rows` is the number of packed rows of one area (panels times depth), `nr` their width.
-pub(crate) fn update_ranges(
+/// `panels` is the number of panels of each area, `rows` of each panel's weight rows, `nr` their width.
+pub(crate) fn update_parts(
     plan: &RoutePlan,
+    panels: usize,
     rows: usize,
     nr: usize,
     tallest: usize,
     threads: usize,
-) -> Vec<(usize, Range<usize>)> {
-    // A row costs its n multiply-adds a lane, and at least a read and a write from memory.
-    let cost = |n: usize| n.max(8).saturating_mul(nr);
-    let occupied = || (0..plan.areas()).filter(|&k| plan.occupancy(k) > 0);
-    let total = occupied().map(|k| rows.saturating_mul(cost(plan.occupancy(k)))).sum();
-    let size = task_size(total, threads);
-    occupied()
-        .flat_map(|k| {
-            let pieces = rows.saturating_mul(cost(plan.occupancy(k))).div_ceil(size);
-            cut(0..rows, pieces, tallest).map(move |r| (k, r))
+) -> impl Iterator<Item = Part> {
+    let cost = rows.saturating_mul(nr).saturating_mul(panels);
+    let size = task_size(total_work(plan, false, cost), threads);
+    let occupied = (0..plan.areas()).filter(|&k| plan.occupancy(k) > 0);
+    occupied.flat_map(move |area| {
+        let pieces = work(plan.occupancy(area), cost).div_ceil(size).max(1);
+        let (across, along) = (pieces.min(panels), pieces.div_ceil(panels.max(1)));
+        cut(0..panels, across, 1).flat_map(move |panels| {
+            let along = if panels.len() == 1 { along } else { 1 };
+            cut(0..rows, along, tallest).map(move |rows| Part {
+                area,
+                panels: panels.clone(),
+                rows,
+            })
         })
-        .collect()
+    })
 }
 
-/// Runs every task: in the caller's rayon pool if there is more than one, on this thread otherwise.
-pub(crate) fn run<T: Send>(tasks: Vec<T>, f: impl Fn(T) + Sync + Send) {
+/// Runs every task: on this thread if `threads` is 1, else in the caller's rayon pool.
+pub(crate) fn run<T: Send>(
+    tasks: impl Iterator<Item = T>,
+    threads: usize,
+    f: impl Fn(T) + Sync + Send,
+) {
     #[cfg(feature = "rayon")]
-    if tasks.len() > 1 && threads() > 1 {
+    if threads > 1 {
         use rayon::prelude::*;
+        let tasks: Vec<T> = tasks.collect();
         return tasks.into_par_iter().with_max_len(1).for_each(f);
     }
-    tasks.into_iter().for_each(f);
+    let _ = threads;
+    tasks.for_each(f);
 }
 
 #[cfg(test)]
@@ -132,17 +172,19 @@ mod tests {
         }
 
         #[test]
-        fn ranges_cover_every_weight_row_of_occupied_areas(
-            areas in prop::collection::vec(0u32..5, 0..300), rows in 0usize..5000, threads in 1usize..9,
+        fn parts_cover_every_weight_row_of_occupied_areas_in_order(
+            areas in prop::collection::vec(0u32..5, 0..300),
+            panels in 0usize..9, rows in 0usize..5000, threads in 1usize..9,
         ) {
             let plan = RoutePlan::new(&areas, 5).unwrap();
             let mut next = [0; 5];
-            for (k, r) in update_ranges(&plan, rows, 16, 6, threads) {
-                prop_assert_eq!(r.start, next[k]);
-                next[k] = r.end;
+            for part in update_parts(&plan, panels, rows, 16, 6, threads) {
+                prop_assert!(part.rows == (0..rows) || part.panels.len() == 1);
+                prop_assert_eq!(part.panels.start * rows + part.rows.start, next[part.area]);
+                next[part.area] += part.panels.len() * part.rows.len();
             }
             for (k, &end) in next.iter().enumerate() {
-                prop_assert_eq!(end, if plan.occupancy(k) > 0 { rows } else { 0 });
+                prop_assert_eq!(end, if plan.occupancy(k) > 0 { panels * rows } else { 0 });
             }
         }
     }

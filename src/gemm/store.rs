@@ -43,21 +43,21 @@ impl<'a> ScatterBlock<'a> {
         out: MatrixMut<'a>,
         plan: &'a RoutePlan,
         nr: usize,
-        blocks: Vec<Block>,
-    ) -> Vec<Self> {
+        blocks: impl Iterator<Item = Block>,
+    ) -> impl Iterator<Item = Self> {
         assert!(plan.batch() <= out.rows(), "{} rows of {}", plan.batch(), out.rows());
-        // The order of a plan is a permutation of 0..batch, so ranges of it that do not overlap name different rows.
-        for pair in blocks.windows(2) {
-            let [a, b] = pair else { unreachable!() };
-            let apart = b.order.start >= a.order.end;
-            let beside = b.order == a.order && b.panels.start >= a.panels.end;
-            assert!(apart || beside, "{a:?} overlaps {b:?}");
-        }
         let (cols, stride) = (out.cols(), out.stride());
         let first = out.into_slice().as_mut_ptr();
-        blocks
-            .into_iter()
-            .map(|block| Self {
+        let mut before: Option<Block> = None;
+        blocks.map(move |block| {
+            // The order of a plan is a permutation of 0..batch, so ranges of it that do not overlap name different rows.
+            if let Some(before) = &before {
+                let apart = block.order.start >= before.order.end;
+                let beside = block.order == before.order && block.panels.start >= before.panels.end;
+                assert!(apart || beside, "{before:?} overlaps {block:?}");
+            }
+            before = Some(block.clone());
+            Self {
                 first,
                 stride,
                 cols,
@@ -65,8 +65,8 @@ impl<'a> ScatterBlock<'a> {
                 columns_end: (block.panels.end * nr).min(cols),
                 block,
                 output: PhantomData,
-            })
-            .collect()
+            }
+        })
     }
 
     pub(crate) fn block(&self) -> &Block {
@@ -209,6 +209,26 @@ pub(crate) struct Piece<'a> {
 impl<'a> Piece<'a> {
     pub(crate) fn new(values: &'a mut [f32]) -> Self {
         Self { first: values.as_mut_ptr(), len: values.len(), weights: PhantomData }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// # Safety
+    /// - `at + S::LANES <= self.len()`, and no other reference to these values is in use
+    #[inline(always)]
+    pub(crate) unsafe fn load<S: Simd>(&self, s: S, at: usize) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { s.load(self.first.add(at)) }
+    }
+
+    /// # Safety
+    /// - as for [`Piece::load`]
+    #[inline(always)]
+    pub(crate) unsafe fn store<S: Simd>(&self, s: S, at: usize, v: S::V) {
+        // SAFETY: the caller's promise.
+        unsafe { s.store(self.first.add(at), v) }
     }
 }
 

@@ -3,17 +3,53 @@
 //!
 //! ```text
 //! acc[H][NV] = 0
-//! for p in 0..depth:   b = NV vectors of panel row p
+//! for p in steps:      b = NV vectors of panel row p          all of the depth, or those p where some input is not zero
 //!                      for i in 0..H: acc[i] += splat(a(i, p)) * b
 //! for i in 0..H:       store.put(i, acc[i])
 //! ```
-//! Each element is one chain of multiply-adds in ascending `p`: neither the height of the tile nor the number of
+//! A tile of few rows takes P panels abreast instead: sums enough to hide the latency of an addition, and several
+//! streams from memory at a time.
+//!
+//! Each element is one chain of multiply-adds in ascending `p`: neither the shape of the tile nor the number of
 //! threads can change its bits.
 
-use super::store::{Epilogue, Rule, ScatterBlock};
+use super::area::FEW_ROWS;
+use super::pack::Columns;
+use super::store::{Epilogue, Piece, Rule, ScatterBlock};
 use crate::matrix::MatrixRef;
 use crate::signs::WORD;
-use crate::simd::{Simd, Tile};
+use crate::simd::{Simd, Tile, WideTile};
+use std::hint::black_box;
+
+/// Which rows of a panel a tile passes over.
+trait Steps: Copy {
+    /// # Safety
+    /// - `t` is less than the number of steps
+    unsafe fn row(&self, t: usize) -> usize;
+}
+
+/// One row after another.
+#[derive(Clone, Copy)]
+struct From(usize);
+
+impl Steps for From {
+    #[inline(always)]
+    unsafe fn row(&self, t: usize) -> usize {
+        self.0 + t
+    }
+}
+
+/// The rows of a list.
+#[derive(Clone, Copy)]
+struct Listed(*const u32);
+
+impl Steps for Listed {
+    #[inline(always)]
+    unsafe fn row(&self, t: usize) -> usize {
+        // SAFETY: the list has a row for each step.
+        unsafe { self.0.add(t).read() as usize }
+    }
+}
 
 /// The left operand of a tile: one value, broadcast.
 trait Lhs: Copy {
@@ -24,26 +60,34 @@ trait Lhs: Copy {
 
 /// Where a row of sums begins, and what becomes of it.
 trait Store: Copy {
-    /// Sums of the depth before this tile: zero, unless a block of the depth came before.
+    /// Sums of a block of the depth before this one, instead of zeros.
     ///
     /// # Safety
-    /// - `i` is less than the tile's height
-    #[inline(always)]
-    unsafe fn begin<S: Simd, const NV: usize>(&self, s: S, i: usize) -> [S::V; NV] {
-        let _ = i;
-        [s.splat(0.0); NV]
-    }
+    /// - the store serves a tile of `H` rows and `P` panels
+    unsafe fn begin<S: Simd, const H: usize, const NV: usize, const P: usize>(
+        &self,
+        s: S,
+    ) -> Option<[[[S::V; NV]; P]; H]>;
 
     /// # Safety
-    /// - `i` is less than the tile's height
-    unsafe fn put<S: Simd, const NV: usize>(&self, s: S, i: usize, acc: [S::V; NV]);
+    /// - the store serves a tile of `H` rows and `P` panels
+    unsafe fn put<S: Simd, const H: usize, const NV: usize, const P: usize>(
+        &self,
+        s: S,
+        sums: &[[[S::V; NV]; P]; H],
+    );
 }
 
-/// What a tile asks for while it runs: one line for each step of its depth, `step` bytes apart.
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// What a tile asks for while it runs: at each step one line for each of its panels, `step` bytes after those before.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
     first: *const f32,
     step: usize,
+    /// Bytes between the lines of two panels.
+    apart: usize,
 }
 
 impl Ahead {
@@ -57,57 +101,113 @@ impl Ahead {
         Self {
             first: next.as_ptr().wrapping_byte_add(part * bytes),
             step: bytes.div_ceil(depth.max(1)),
+            apart: 0,
         }
     }
 
-    /// The stream itself, some way ahead.
+    /// The streams themselves, some way ahead: panels `apart` values apart, of `step` bytes a row.
     #[inline(always)]
-    pub(crate) fn stream(first: *const f32, step: usize) -> Self {
-        Self { first: first.wrapping_byte_add(Self::DISTANCE), step }
+    pub(crate) fn stream(first: *const f32, step: usize, apart: usize) -> Self {
+        let first = first.wrapping_byte_add(Self::DISTANCE);
+        Self { first, step, apart: apart * size_of::<f32>() }
+    }
+
+    /// The weights that the next tiles of an update change: `step` bytes ahead at each step, none if that is 0.
+    #[inline(always)]
+    pub(crate) fn update(weights: *const f32, step: usize) -> Self {
+        let distance = if step == 0 { 0 } else { Self::DISTANCE };
+        Self { first: weights.wrapping_byte_add(distance), step, apart: 0 }
+    }
+
+    /// The step for tiles of `bytes` each over so many samples. Too few samples would ask for some of the lines only, which
+    /// disturbs the hardware's own prefetching: then there is none.
+    #[inline(always)]
+    pub(crate) fn update_step(bytes: usize, samples: usize) -> usize {
+        if samples * LINE < bytes { 0 } else { bytes.div_ceil(samples) }
     }
 }
 
+/// The right operand of a tile: the first row of its first panel, and the distance to the same row of the next.
+#[derive(Clone, Copy)]
+struct Rhs {
+    first: *const f32,
+    apart: usize,
+}
+
 /// # Safety
-/// - `b` is valid for reads of `depth * NV * S::LANES` values
-/// - `a` and `store` serve `H` rows, `a` to `depth`
+/// - for each row r of `steps` and panel q < P, `b.first + q * b.apart + r * NV * S::LANES` is valid for reads of
+///   `NV * S::LANES` values
+/// - `a` serves `H` rows and each r, `store` serves `H` rows of `P` panels
 #[inline(always)]
-unsafe fn tile<S: Simd, A: Lhs, E: Store, const H: usize, const NV: usize>(
+unsafe fn tile<
+    S: Simd,
+    D: Steps,
+    A: Lhs,
+    E: Store,
+    const H: usize,
+    const NV: usize,
+    const P: usize,
+>(
     s: S,
-    depth: usize,
+    (count, steps): (usize, D),
     a: A,
-    b: *const f32,
+    b: Rhs,
     ahead: Ahead,
     store: E,
 ) {
-    const { assert!(H * NV + NV < S::REGS, "the tile does not fit in the registers") };
-    const { assert!(NV * S::LANES == S::NR, "the tile is not as wide as a panel") };
-    let mut acc = [[s.splat(0.0); NV]; H];
-    for (i, acc) in acc.iter_mut().enumerate() {
-        // SAFETY: i < H.
-        *acc = unsafe { store.begin(s, i) };
+    // Held through a step are the vectors of the operand that has fewer; the other's come one at a time.
+    const { assert!(H * NV * P + if NV * P < H { NV * P } else { H } < S::REGS, "too many registers") };
+    const { assert!(NV * S::LANES == S::NR, "the tile is not as wide as its panels") };
+    let mut acc = [[[s.splat(0.0); NV]; P]; H];
+    // SAFETY: the caller's promise.
+    if let Some(sums) = unsafe { store.begin::<S, H, NV, P>(s) } {
+        acc = sums;
     }
-    let (mut row, mut line) = (b, ahead.first);
-    for p in 0..depth {
-        s.prefetch(line);
-        line = line.wrapping_byte_add(ahead.step);
-        let mut w = [s.splat(0.0); NV];
-        for (j, w) in w.iter_mut().enumerate() {
-            // SAFETY: row p of the panel, vector j < NV.
-            *w = unsafe { s.load(row.add(j * S::LANES)) };
+    let mut line = ahead.first;
+    for t in 0..count {
+        for q in 0..P {
+            s.prefetch(line.wrapping_byte_add(q * ahead.apart));
         }
-        for (i, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: i < H and p < depth.
-            let x = s.splat(unsafe { a.at(i, p) });
-            for (acc, &w) in acc.iter_mut().zip(&w) {
-                *acc = s.mul_add(x, w, *acc);
+        line = line.wrapping_byte_add(ahead.step);
+        // SAFETY: t < count.
+        let p = unsafe { steps.row(t) };
+        let row = b.first.wrapping_add(p * S::NR);
+        if NV * P < H {
+            let mut w = [[s.splat(0.0); NV]; P];
+            for (q, w) in w.iter_mut().enumerate() {
+                for (j, w) in w.iter_mut().enumerate() {
+                    // SAFETY: row p of panel q < P, vector j < NV.
+                    *w = unsafe { s.load(row.add(q * b.apart + j * S::LANES)) };
+                }
+            }
+            for (i, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: i < H, and p is a row of `steps`.
+                let x = s.splat(unsafe { a.at(i, p) });
+                for q in 0..P {
+                    for j in 0..NV {
+                        acc[q][j] = s.mul_add(x, w[q][j], acc[q][j]);
+                    }
+                }
+            }
+        } else {
+            let mut x = [s.splat(0.0); H];
+            for (i, x) in x.iter_mut().enumerate() {
+                // SAFETY: i < H, and p is a row of `steps`.
+                *x = s.splat(unsafe { a.at(i, p) });
+            }
+            for q in 0..P {
+                for j in 0..NV {
+                    // SAFETY: row p of panel q < P, vector j < NV.
+                    let w = unsafe { s.load(row.add(q * b.apart + j * S::LANES)) };
+                    for (acc, &x) in acc.iter_mut().zip(&x) {
+                        acc[q][j] = s.mul_add(x, w, acc[q][j]);
+                    }
+                }
             }
         }
-        row = row.wrapping_add(NV * S::LANES);
     }
-    for (i, &acc) in acc.iter().enumerate() {
-        // SAFETY: i < H.
-        unsafe { store.put(s, i, acc) };
-    }
+    // SAFETY: the caller's promise.
+    unsafe { store.put(s, &acc) };
 }
 
 /// Gathered rows, one pointer each.
@@ -117,55 +217,50 @@ struct RowPointers<const H: usize>([*const f32; H]);
 impl<const H: usize> Lhs for RowPointers<H> {
     #[inline(always)]
     unsafe fn at(&self, i: usize, p: usize) -> f32 {
-        // SAFETY: the pointers are rows of at least depth values.
+        // SAFETY: the pointers are rows in which the caller's columns exist.
         unsafe { self.0[i].add(p).read() }
     }
 }
 
-/// Transposed rows: the depth runs over samples, the tile's rows over neighbouring columns.
+/// Columns of the gathered samples, packed by `pack::inputs`: the depth runs over samples, the tile's rows over columns.
 #[derive(Clone, Copy)]
-struct Columns {
-    /// Column 0 of the tile in row 0 of the matrix.
-    first: *const f32,
-    stride: usize,
-    rows: *const u32,
-}
+struct PackedColumns<const H: usize>(*const f32);
 
-impl Lhs for Columns {
+impl<const H: usize> Lhs for PackedColumns<H> {
     #[inline(always)]
     unsafe fn at(&self, i: usize, p: usize) -> f32 {
-        // SAFETY: `rows` lists depth samples of the matrix, and i stays inside of its columns.
-        unsafe { self.first.add(*self.rows.add(p) as usize * self.stride + i).read() }
+        // SAFETY: H values were packed for each sample.
+        unsafe { self.0.add(p * H + i).read() }
     }
 }
 
-/// A column of ones: the input that a bias sees.
-#[derive(Clone, Copy)]
-struct Ones;
-
-impl Lhs for Ones {
-    #[inline(always)]
-    unsafe fn at(&self, _: usize, _: usize) -> f32 {
-        1.0
-    }
-}
-
-/// `H` rows of a task's block times one panel.
+/// `H` rows of a task's block times one panel, or several abreast.
 #[derive(Clone, Copy)]
 pub(crate) struct ProductTile<'a, E> {
     pub(crate) inputs: MatrixRef<'a>,
-    /// First of the input columns that this tile sums over.
-    pub(crate) depth: usize,
-    /// Weight rows of these columns: one row of NR values each.
-    pub(crate) panel: &'a [f32],
+    /// Instead of them, the columns of a block of the depth for each row of the tile, packed one after another.
+    pub(crate) packed: Option<&'a [f32]>,
+    /// The input columns that this tile sums over, which are rows of each panel.
+    pub(crate) depth: Depth<'a>,
+    /// The weights from the first row of the tile's first panel on.
+    pub(crate) weights: &'a [f32],
     pub(crate) ahead: Ahead,
     pub(crate) out: &'a ScatterBlock<'a>,
     /// First row of the tile among the rows of the block.
     pub(crate) first: usize,
-    /// First column of the panel in the output.
+    /// First column of the first panel in the output.
     pub(crate) col: usize,
     /// What the sums go through at the end of the depth.
     pub(crate) epilogue: E,
+}
+
+/// What a product sums over.
+#[derive(Clone, Copy)]
+pub(crate) enum Depth<'a> {
+    /// Columns `.0 .. .1`.
+    Block(usize, usize),
+    /// The whole depth, but for columns where all inputs are zero.
+    Used(&'a Columns),
 }
 
 #[derive(Clone, Copy)]
@@ -173,6 +268,7 @@ struct ScatterRows<'a, E> {
     out: &'a ScatterBlock<'a>,
     first: usize,
     col: usize,
+    /// Width of the last panel; those before it are whole.
     width: usize,
     /// Whether the output holds the sums of the depth before.
     resume: bool,
@@ -181,49 +277,142 @@ struct ScatterRows<'a, E> {
     epilogue: E,
 }
 
+impl<E> ScatterRows<'_, E> {
+    /// Columns of panel `q` of `of`.
+    #[inline(always)]
+    fn width<S: Simd>(&self, q: usize, of: usize) -> usize {
+        if q + 1 < of { S::NR } else { self.width }
+    }
+}
+
+// Both ways go through memory, as `black_box` has it: this code has many branches, and would otherwise be unrolled into the
+// loop's own or else keep the sums of the loop in memory.
 impl<E: Epilogue> Store for ScatterRows<'_, E> {
     #[inline(always)]
-    unsafe fn begin<S: Simd, const NV: usize>(&self, s: S, i: usize) -> [S::V; NV] {
-        let mut acc = [s.splat(0.0); NV];
-        if self.resume {
-            // SAFETY: ProductTile::at checked the rows of the tile and the columns of the panel; a block of the depth
-            // before this one has written them.
-            unsafe {
-                let (_, from) = self.out.at(self.first + i, self.col);
-                for (j, acc) in acc.iter_mut().enumerate() {
+    unsafe fn begin<S: Simd, const H: usize, const NV: usize, const P: usize>(
+        &self,
+        s: S,
+    ) -> Option<[[[S::V; NV]; P]; H]> {
+        if !self.resume {
+            return None;
+        }
+        let mut sums = [[[s.splat(0.0); NV]; P]; H];
+        for (i, sums) in black_box(&mut sums).iter_mut().enumerate() {
+            for (q, sums) in sums.iter_mut().enumerate() {
+                let width = self.width::<S>(q, P);
+                for (j, sum) in sums.iter_mut().enumerate() {
                     let lane = j * S::LANES;
-                    let n = S::LANES.min(self.width.saturating_sub(lane));
-                    *acc = if n == S::LANES {
-                        s.load(from.add(lane))
-                    } else {
-                        s.load_first(from.wrapping_add(lane), n)
-                    };
+                    let n = S::LANES.min(width.saturating_sub(lane));
+                    // SAFETY: ProductTile checked the rows of the tile and the columns of its panels; a block of the
+                    // depth before this one has written them.
+                    unsafe {
+                        let (_, from) = self.out.at(self.first + i, self.col + q * S::NR);
+                        *sum = if n == S::LANES {
+                            s.load(from.add(lane))
+                        } else {
+                            s.load_first(from.wrapping_add(lane), n)
+                        };
+                    }
                 }
             }
         }
-        acc
+        Some(sums)
     }
 
     #[inline(always)]
-    unsafe fn put<S: Simd, const NV: usize>(&self, s: S, i: usize, acc: [S::V; NV]) {
-        // SAFETY: ProductTile::at checked the rows of the tile and the columns of the panel.
-        unsafe {
-            let (row, to) = self.out.at(self.first + i, self.col);
-            for (j, &acc) in acc.iter().enumerate() {
-                let lane = j * S::LANES;
-                if lane >= self.width {
-                    break;
+    unsafe fn put<S: Simd, const H: usize, const NV: usize, const P: usize>(
+        &self,
+        s: S,
+        sums: &[[[S::V; NV]; P]; H],
+    ) {
+        let sums = *sums;
+        for (i, sums) in black_box(&sums).iter().enumerate() {
+            for (q, sums) in sums.iter().enumerate() {
+                let (col, width) = (self.col + q * S::NR, self.width::<S>(q, P));
+                // SAFETY: ProductTile checked the rows of the tile and the columns of its panels.
+                let (row, to) = unsafe { self.out.at(self.first + i, col) };
+                for (j, &sum) in sums.iter().enumerate() {
+                    let lane = j * S::LANES;
+                    if lane >= width {
+                        break;
+                    }
+                    let n = S::LANES.min(width - lane);
+                    // SAFETY: as above; n columns from col + lane on are of this row.
+                    unsafe {
+                        let v = if self.finish {
+                            // Plus 0: a sum that is zero is +0, whether or not zeros were added to it.
+                            let sum = s.add(sum, s.splat(0.0));
+                            self.epilogue.apply(s, row, col + lane, n, sum)
+                        } else {
+                            sum
+                        };
+                        if n == S::LANES {
+                            s.store(to.add(lane), v);
+                        } else {
+                            s.store_first(to.add(lane), v, n);
+                        }
+                    }
                 }
-                let n = S::LANES.min(self.width - lane);
-                let v = if self.finish {
-                    self.epilogue.apply(s, row, self.col + lane, n, acc)
-                } else {
-                    acc
-                };
-                if n == S::LANES {
-                    s.store(to.add(lane), v);
-                } else {
-                    s.store_first(to.add(lane), v, n);
+            }
+        }
+    }
+}
+
+impl<E: Epilogue> ProductTile<'_, E> {
+    #[inline(always)]
+    fn run<S: Simd, const H: usize, const NV: usize, const P: usize>(self, s: S) {
+        let d_in = self.inputs.cols();
+        let rows = &self.out.rows()[self.first..self.first + H];
+        assert!(self.weights.len() >= P * d_in * S::NR, "panels of {}", self.weights.len());
+        let (first, last) = (self.col, self.col + (P - 1) * S::NR);
+        self.out.check_columns(first, S::NR);
+        let width = self.out.check_columns(last, S::NR);
+        for q in 0..P {
+            self.epilogue.check(self.out, first + q * S::NR, S::NR);
+        }
+        let (start, end) = match self.depth {
+            Depth::Block(start, end) => {
+                assert!(start <= end && end <= d_in, "columns {start}..{end} of {d_in}");
+                (start, end)
+            }
+            Depth::Used(columns) => {
+                assert!(columns.width() == d_in, "{} columns of {d_in}", columns.width());
+                (0, d_in)
+            }
+        };
+        let (resume, finish) = (start > 0, end == d_in);
+        // Where column 0 of each row is, or would be: only columns start..end are read.
+        let mut pointers = [std::ptr::null(); H];
+        if let Some(values) = self.packed {
+            let len = end - start;
+            let values = &values[..H * len];
+            for (i, pointer) in pointers.iter_mut().enumerate() {
+                *pointer = values.as_ptr().wrapping_add(i * len).wrapping_sub(start);
+            }
+        } else {
+            for (pointer, &row) in pointers.iter_mut().zip(rows) {
+                *pointer = self.inputs.row(row as usize).as_ptr();
+            }
+        }
+        let (out, epilogue) = (self.out, self.epilogue);
+        let to =
+            ScatterRows { out, first: self.first, col: first, width, resume, finish, epilogue };
+        let a = RowPointers(pointers);
+        let b = Rhs { first: self.weights.as_ptr(), apart: d_in * S::NR };
+        // SAFETY: the weights hold P whole panels; rows and columns of the output were checked above; each input row is
+        // a slice of d_in values, or of those that the depth names; each panel has d_in rows, and the depth ends there.
+        unsafe {
+            match self.depth {
+                Depth::Block(start, end) => {
+                    let steps = (end - start, From(start));
+                    tile::<S, _, _, _, H, NV, P>(s, steps, a, b, self.ahead, to);
+                }
+                // Taller tiles have more rows than `area::FEW_ROWS`.
+                Depth::Used(_) if H > FEW_ROWS => unreachable!("{H} rows are not few"),
+                Depth::Used(columns) => {
+                    let list = columns.list();
+                    let steps = (list.len(), Listed(list.as_ptr()));
+                    tile::<S, _, _, _, H, NV, P>(s, steps, a, b, self.ahead, to);
                 }
             }
         }
@@ -233,28 +422,14 @@ impl<E: Epilogue> Store for ScatterRows<'_, E> {
 impl<E: Epilogue> Tile for ProductTile<'_, E> {
     #[inline(always)]
     fn at<S: Simd, const H: usize, const NV: usize>(self, s: S) {
-        let depth = self.panel.len() / S::NR;
-        let columns = self.depth..self.depth + depth;
-        let rows = &self.out.rows()[self.first..self.first + H];
-        let mut pointers = [std::ptr::null(); H];
-        for (pointer, &row) in pointers.iter_mut().zip(rows) {
-            *pointer = self.inputs.row(row as usize)[columns.clone()].as_ptr();
-        }
-        let width = self.out.check_columns(self.col, S::NR);
-        self.epilogue.check(self.out, self.col, S::NR);
-        let store = ScatterRows {
-            out: self.out,
-            first: self.first,
-            col: self.col,
-            width,
-            resume: columns.start > 0,
-            finish: columns.end == self.inputs.cols(),
-            epilogue: self.epilogue,
-        };
-        let (a, b) = (RowPointers(pointers), self.panel.as_ptr());
-        // SAFETY: the panel holds `depth` rows; the rows and columns of the output were checked above; each input row
-        // is a slice of `depth` values.
-        unsafe { tile::<S, _, _, H, NV>(s, depth, a, b, self.ahead, store) }
+        self.run::<S, H, NV, 1>(s);
+    }
+}
+
+impl<E: Epilogue> WideTile for ProductTile<'_, E> {
+    #[inline(always)]
+    fn at<S: Simd, const H: usize, const NV: usize, const P: usize>(self, s: S) {
+        self.run::<S, H, NV, P>(s);
     }
 }
 
@@ -323,70 +498,157 @@ impl<E: Epilogue> Tile for SignTile<'_, E> {
             finish: true,
             epilogue: self.epilogue,
         };
-        for (i, &acc) in acc.iter().enumerate() {
-            // SAFETY: the rows and columns of the tile were checked above.
-            unsafe { store.put(s, i, acc) };
+        // SAFETY: the rows and columns of the tile were checked above.
+        unsafe { store.put(s, &acc.map(|acc| [acc])) };
+    }
+}
+
+/// `H` rows of one panel of weights, updated by all samples of their area.
+#[derive(Clone, Copy)]
+pub(crate) struct UpdateTile<'a, R> {
+    /// The layer's input in the columns that belong to these rows, from `pack::inputs`: H values a sample.
+    pub(crate) inputs: &'a [f32],
+    /// The samples' deltas for this panel: one row of NR values each.
+    pub(crate) deltas: &'a [f32],
+    /// The first of the rows, among those of the rule's weights.
+    pub(crate) first: usize,
+    pub(crate) rule: R,
+    pub(crate) sums: Sums<'a>,
+    /// From [`Ahead::update_step`].
+    pub(crate) ahead: usize,
+}
+
+/// The sums of a panel's rows between blocks of samples.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sums<'a> {
+    /// As many rows as the rule's weights have; none if there is only one block.
+    pub(crate) values: Piece<'a>,
+    /// Whether a block came before.
+    pub(crate) resume: bool,
+    /// Whether this is the last block.
+    pub(crate) finish: bool,
+}
+
+/// As [`UpdateTile`], on the rows of a list.
+pub(crate) struct ListedUpdateTile<'a, R> {
+    /// `first` is what the rows of the list are counted from.
+    pub(crate) tile: UpdateTile<'a, R>,
+    pub(crate) list: &'a [u32],
+}
+
+/// Where row `i` of a tile begins among the weights of its rule.
+trait Offsets: Copy {
+    fn at<S: Simd>(&self, i: usize) -> usize;
+
+    /// The end of the last of `H` rows.
+    fn end<S: Simd, const H: usize>(&self) -> usize;
+}
+
+impl Offsets for From {
+    #[inline(always)]
+    fn at<S: Simd>(&self, i: usize) -> usize {
+        (self.0 + i) * S::NR
+    }
+
+    #[inline(always)]
+    fn end<S: Simd, const H: usize>(&self) -> usize {
+        (self.0 + H) * S::NR
+    }
+}
+
+impl<const H: usize> Offsets for [usize; H] {
+    #[inline(always)]
+    fn at<S: Simd>(&self, i: usize) -> usize {
+        self[i] * S::NR
+    }
+
+    #[inline(always)]
+    fn end<S: Simd, const ROWS: usize>(&self) -> usize {
+        self.iter().fold(0, |end, row| end.max((row + 1) * S::NR))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct ApplyRule<'a, R, O> {
+    rows: O,
+    rule: R,
+    sums: Sums<'a>,
+}
+
+impl<R: Rule, O: Offsets> Store for ApplyRule<'_, R, O> {
+    #[inline(always)]
+    unsafe fn begin<S: Simd, const H: usize, const NV: usize, const P: usize>(
+        &self,
+        s: S,
+    ) -> Option<[[[S::V; NV]; P]; H]> {
+        if !self.sums.resume {
+            return None;
+        }
+        let mut sums = [[[s.splat(0.0); NV]; P]; H];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            for (j, sum) in sums[0].iter_mut().enumerate() {
+                // SAFETY: UpdateTile checked that the sums hold the rows of the tile.
+                *sum = unsafe { self.sums.values.load(s, self.rows.at::<S>(i) + j * S::LANES) };
+            }
+        }
+        Some(sums)
+    }
+
+    #[inline(always)]
+    unsafe fn put<S: Simd, const H: usize, const NV: usize, const P: usize>(
+        &self,
+        s: S,
+        sums: &[[[S::V; NV]; P]; H],
+    ) {
+        for (i, sums) in sums.iter().enumerate() {
+            for (j, &sum) in sums[0].iter().enumerate() {
+                let at = self.rows.at::<S>(i) + j * S::LANES;
+                // SAFETY: UpdateTile checked that the rule's weights, or else the sums, hold the rows of the tile.
+                unsafe {
+                    if self.sums.finish {
+                        self.rule.apply(s, at, sum);
+                    } else {
+                        self.sums.values.store(s, at, sum);
+                    }
+                }
+            }
         }
     }
 }
 
-/// `H` neighbouring rows of one panel of weights, updated by all samples of their area.
-pub(crate) struct UpdateTile<'a, R> {
-    /// The layer's input, or nothing for a bias: a column of ones.
-    pub(crate) inputs: Option<MatrixRef<'a>>,
-    /// The samples of the area.
-    pub(crate) samples: &'a [u32],
-    /// Their deltas for this panel: one row of NR values a sample.
-    pub(crate) deltas: &'a [f32],
-    /// First input column, which is the first weight row of the tile.
-    pub(crate) first: usize,
-    /// Where that row lies among the weights of the rule.
-    pub(crate) offset: usize,
-    pub(crate) rule: R,
-}
-
-#[derive(Clone, Copy)]
-struct ApplyRule<R> {
-    offset: usize,
-    rule: R,
-}
-
-impl<R: Rule> Store for ApplyRule<R> {
+impl<R: Rule> UpdateTile<'_, R> {
     #[inline(always)]
-    unsafe fn put<S: Simd, const NV: usize>(&self, s: S, i: usize, acc: [S::V; NV]) {
-        for (j, &acc) in acc.iter().enumerate() {
-            // SAFETY: UpdateTile::at checked that the rule's rows hold the tile.
-            unsafe { self.rule.apply(s, self.offset + i * S::NR + j * S::LANES, acc) };
-        }
+    fn run<S: Simd, const H: usize, const NV: usize>(self, s: S, rows: impl Offsets) {
+        let depth = self.deltas.len() / S::NR;
+        assert!(self.inputs.len() >= depth * H, "{} inputs", self.inputs.len());
+        let end = rows.end::<S, H>();
+        assert!(end <= self.rule.len(), "{end} of {} weights", self.rule.len());
+        let whole = !self.sums.resume && self.sums.finish;
+        assert!(whole || end <= self.sums.values.len(), "{end} of the sums");
+        let (a, b) = (PackedColumns::<H>(self.inputs.as_ptr()), self.deltas.as_ptr());
+        let store = ApplyRule { rows, rule: self.rule, sums: self.sums };
+        let ahead = Ahead::update(self.rule.first().wrapping_add(rows.at::<S>(0)), self.ahead);
+        let b = Rhs { first: b, apart: 0 };
+        // SAFETY: the deltas are `depth` rows, the inputs as many times H values; the rule's weights hold every row of
+        // the tile.
+        unsafe { tile::<S, _, _, _, H, NV, 1>(s, (depth, From(0)), a, b, ahead, store) }
     }
 }
 
 impl<R: Rule> Tile for UpdateTile<'_, R> {
     #[inline(always)]
     fn at<S: Simd, const H: usize, const NV: usize>(self, s: S) {
-        let depth = self.samples.len();
-        assert!(self.deltas.len() == depth * S::NR, "deltas of {}", self.deltas.len());
-        assert!(self.rule.len() >= self.offset + H * S::NR, "weights of {}", self.rule.len());
-        let b = self.deltas.as_ptr();
-        let store = ApplyRule { offset: self.offset, rule: self.rule };
-        // The weights of the tiles to come, spread over the samples.
-        let step = (H * S::NR * size_of::<f32>()).div_ceil(depth.max(1));
-        let ahead = Ahead::stream(self.rule.first().wrapping_add(self.offset), step);
-        match self.inputs {
-            Some(inputs) => {
-                assert!(self.first + H <= inputs.cols(), "column {}", self.first);
-                debug_assert!(self.samples.iter().all(|&r| (r as usize) < inputs.rows()));
-                let a = Columns {
-                    first: inputs.as_ptr().wrapping_add(self.first),
-                    stride: inputs.stride(),
-                    rows: self.samples.as_ptr(),
-                };
-                // SAFETY: lengths and columns were checked above; the samples were checked against the rows by
-                // `area::RankUpdate`, which makes every tile of an area.
-                unsafe { tile::<S, _, _, H, NV>(s, depth, a, b, ahead, store) }
-            }
-            // SAFETY: lengths were checked above.
-            None => unsafe { tile::<S, _, _, H, NV>(s, depth, Ones, b, ahead, store) },
+        self.run::<S, H, NV>(s, From(self.first));
+    }
+}
+
+impl<R: Rule> Tile for ListedUpdateTile<'_, R> {
+    #[inline(always)]
+    fn at<S: Simd, const H: usize, const NV: usize>(self, s: S) {
+        let mut rows = [0; H];
+        for (to, &row) in rows.iter_mut().zip(&self.list[..H]) {
+            *to = row as usize - self.tile.first;
         }
+        self.tile.run::<S, H, NV>(s, rows);
     }
 }

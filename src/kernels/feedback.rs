@@ -77,9 +77,9 @@ pub fn feedback_signs(
     let cost = feedback.d_in().div_ceil(4).max(1) * isa.panel_width();
     let shared = feedback.areas() == 1;
     let layout = Layout { isa, shared, panels: feedback.panels(), cost };
-    scatter(plan, layout, out, |out| {
+    scatter(plan, layout, out, |out, buffers| {
         let words = feedback.area(out.block().area);
-        isa.run(SignProduct { errors, words, out, epilogue });
+        isa.run(SignProduct { errors, words, out, epilogue, buffers });
     });
     Ok(())
 }

@@ -5,6 +5,9 @@
 use super::{KernelError, check};
 use crate::matrix::{MatrixMut, MatrixRef};
 
+/// Exponentials of a row that are kept, on the stack; those of the classes beyond are computed twice.
+const KEPT: usize = 128;
+
 /// Softmax cross-entropy (SAL section 4): writes `e = softmax(logits) - onehot(label)` and returns the sum over
 /// the batch of `-ln softmax(logits)[label]`.
 ///
@@ -36,16 +39,21 @@ pub fn softmax_cross_entropy(
         return Err(KernelError::Label { sample, got, classes });
     }
     let mut total = 0.0;
-    let mut exps = vec![0.0f64; classes];
+    let mut kept = [0.0; KEPT];
     for (sample, &label) in labels.iter().enumerate() {
         let row = logits.row(sample);
         let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exp = |a: f32| libm::exp(f64::from(a) - f64::from(max));
         let mut sum = 0.0;
-        for (p, &a) in exps.iter_mut().zip(row) {
-            *p = libm::exp(f64::from(a) - f64::from(max));
-            sum += *p;
+        for (class, &a) in row.iter().enumerate() {
+            let p = exp(a);
+            sum += p;
+            if let Some(place) = kept.get_mut(class) {
+                *place = p;
+            }
         }
-        for (class, (e, &p)) in error.row_mut(sample).iter_mut().zip(&exps).enumerate() {
+        for (class, (e, &a)) in error.row_mut(sample).iter_mut().zip(row).enumerate() {
+            let p = kept.get(class).copied().unwrap_or_else(|| exp(a));
             let hit = if class == label as usize { 1.0 } else { 0.0 };
             *e = (p / sum - hit) as f32;
         }

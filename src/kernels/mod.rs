@@ -24,6 +24,7 @@ pub use route::{RouteParams, Routes, Similarity, route};
 pub use update::{Averaging, Moments, Optimizer, Trainable, UpdateRule, update};
 
 use crate::gemm::area::Product;
+use crate::gemm::pack::Buffers;
 use crate::gemm::schedule;
 use crate::gemm::store::{Epilogue, ScatterBlock};
 use crate::matrix::{LayoutError, MatrixMut, MatrixRef};
@@ -104,12 +105,14 @@ fn scatter(
     plan: &RoutePlan,
     Layout { isa, shared, panels, cost }: Layout,
     out: MatrixMut<'_>,
-    task: impl Fn(ScatterBlock<'_>) + Sync + Send,
+    task: impl Fn(ScatterBlock<'_>, &mut Buffers) + Sync + Send,
 ) {
     let tallest = isa.tile_heights()[0];
-    let threads = schedule::threads();
+    let work = schedule::total_work(plan, shared, cost.saturating_mul(panels));
+    let threads = schedule::threads_for(work);
     let blocks = schedule::product_blocks(plan, shared, panels, cost, tallest, threads);
-    schedule::run(ScatterBlock::split(out, plan, isa.panel_width(), blocks), task);
+    let blocks = ScatterBlock::split(out, plan, isa.panel_width(), blocks);
+    schedule::run(blocks, threads, |block| Buffers::with(|buffers| task(block, buffers)));
 }
 
 /// `out[row] = epilogue(area, inputs[row] * weights[area])`, shapes already checked. One area in `weights` serves
@@ -124,8 +127,9 @@ fn product<E: Epilogue + Send>(
     let isa = weights.isa();
     let cost = weights.d_in().max(1) * weights.panel_width();
     let layout = Layout { isa, shared: weights.areas() == 1, panels: weights.panels(), cost };
-    scatter(plan, layout, out, |out| {
+    scatter(plan, layout, out, |out, buffers| {
         let area = out.block().area;
-        isa.run(Product { inputs, weights: weights.area(area), out, epilogue: epilogue(area) });
+        let (finite, weights) = (weights.is_finite(area), weights.area(area));
+        isa.run(Product { inputs, weights, finite, out, epilogue: epilogue(area), buffers });
     });
 }

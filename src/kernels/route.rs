@@ -9,12 +9,15 @@
 
 use super::{KernelError, check, check_isa, product};
 use crate::gemm::store::Activate;
-use crate::matrix::{LayoutError, Matrix, MatrixRef};
+use crate::matrix::{LayoutError, Matrix, MatrixMut, MatrixRef};
 use crate::panels::Panels;
 use crate::plan::RoutePlan;
 
 /// Added to the length of a projection, so that a zero row has a direction: zero.
 const EPS_COSINE: f32 = 1e-6;
+
+/// A multiple of every instruction set's panel width.
+const WIDEST_PANEL: usize = 32;
 
 /// How a projection is compared with the prototypes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +51,12 @@ pub struct Routes {
     scores: Matrix,
     areas: Vec<u32>,
     plan: RoutePlan,
+    /// All of the batch, as one area.
     whole: RoutePlan,
+    /// One sample.
+    one: RoutePlan,
+    /// `-mu P^T`, padded like a bias for any instruction set.
+    offset: Vec<f32>,
 }
 
 impl Routes {
@@ -64,6 +72,8 @@ impl Routes {
             areas: Vec::new(),
             plan: RoutePlan::new(&[], areas)?,
             whole: RoutePlan::single(0)?,
+            one: RoutePlan::single(1)?,
+            offset: vec![0.0; width.next_multiple_of(WIDEST_PANEL)],
         })
     }
 
@@ -133,17 +143,13 @@ pub fn route(
         check("mean: length", mean.len(), d_in)?;
     }
     // -mu P^T: one row through the same product, then used as its bias.
-    let offset = match mean {
-        Some(mean) => {
-            let mut row = Matrix::zeros(1, width)?;
-            let plan = RoutePlan::single(1)?;
-            let mean = MatrixRef::new(mean, 1, d_in)?;
-            product(&plan, mean, projection, row.view_mut(), |_| PLAIN);
-            row.as_mut_slice().iter_mut().for_each(|x| *x = -*x);
-            Some(Panels::from_row_major(projection.isa(), 1, 1, width, row.as_slice())?)
-        }
-        None => None,
-    };
+    if let Some(mean) = mean {
+        let mean = MatrixRef::new(mean, 1, d_in)?;
+        let row = MatrixMut::new(&mut routes.offset[..width], 1, width)?;
+        product(&routes.one, mean, projection, row, |_| PLAIN);
+        routes.offset.iter_mut().for_each(|x| *x = -*x);
+    }
+    let offset = mean.map(|_| &routes.offset[..]);
 
     let batch = inputs.rows();
     if routes.whole.batch() != batch {
@@ -153,7 +159,7 @@ pub fn route(
     routes.scores.set_rows(batch)?;
     let whole = &routes.whole;
     product(whole, inputs, projection, routes.directions.view_mut(), |_| Activate {
-        bias: offset.as_ref().map(|o| o.area(0)),
+        bias: offset,
         relu: false,
     });
     routes.norms.clear();

@@ -9,8 +9,9 @@
 //! Biases alike, without decay. An area without samples keeps weights, moments and step count, bit for bit.
 
 use super::{KernelError, check, check_isa};
-use crate::gemm::area::{RankUpdate, Step};
-use crate::gemm::schedule;
+use crate::gemm::area::{BufferedUpdate, Largest, RankUpdate, Step};
+use crate::gemm::pack::Buffers;
+use crate::gemm::schedule::{self, Part};
 use crate::matrix::{LayoutError, MatrixRef};
 use crate::panels::Panels;
 use crate::plan::RoutePlan;
@@ -217,65 +218,101 @@ pub fn update(
         moments.steps[area] += 1;
     }
     let steps = &moments.steps;
-    let keep = 1.0 - rule.lr * rule.weight_decay;
-    let whole = Update { plan, deltas, rule, steps };
-    whole.apply(Some(inputs), keep, weights, &mut moments.weights);
+    let whole = Update { plan, inputs, deltas, rule, steps };
     if let Some(bias) = bias {
-        whole.apply(None, 1.0, bias, &mut moments.bias);
+        whole.apply(false, bias, &mut moments.bias);
     }
+    whole.apply(true, weights, &mut moments.weights);
     Ok(())
 }
 
 /// An update with its arguments checked.
 struct Update<'a> {
     plan: &'a RoutePlan,
+    inputs: MatrixRef<'a>,
     deltas: MatrixRef<'a>,
     rule: &'a UpdateRule,
     steps: &'a [u64],
 }
 
 impl Update<'_> {
-    fn apply(
+    /// Updates the weights, or else the bias.
+    fn apply(&self, of_weights: bool, weights: &mut Panels, moments: &mut [Panels]) {
+        let (isa, nr, d_in, panels) =
+            (weights.isa(), weights.panel_width(), weights.d_in(), weights.panels());
+        let inputs = of_weights.then_some(self.inputs);
+        let keep = if of_weights { 1.0 - self.rule.lr * self.rule.weight_decay } else { 1.0 };
+        for area in (0..self.plan.areas()).filter(|&k| self.plan.occupancy(k) > 0) {
+            self.note_bounds(area, inputs, keep, weights, moments);
+        }
+        let work = schedule::total_work(self.plan, false, panels * d_in * nr);
+        let threads = schedule::threads_for(work);
+        let tallest = isa.tile_heights()[0];
+        let parts = schedule::update_parts(self.plan, panels, d_in, nr, tallest, threads);
+        // Without decay and moments a zero input leaves its weights alone, as long as its deltas are finite.
+        let plain = self.rule.optimizer == Optimizer::Sgd && keep == 1.0;
+
+        let mut moments = moments.iter_mut();
+        let mut first = moments.next().map_or(&mut [][..], |m| m.data_mut().0);
+        let mut second = moments.next().map_or(&mut [][..], |m| m.data_mut().0);
+        let (mut rest, is_finite) = weights.data_mut();
+        let mut taken = 0;
+        let tasks = parts.map(|Part { area, panels: part, rows }| {
+            let at = ((area * panels + part.start) * d_in + rows.start) * nr;
+            let skip = at - taken;
+            let len = part.len() * rows.len() * nr;
+            taken = at + len;
+            RankUpdate {
+                inputs,
+                deltas: self.deltas,
+                samples: self.plan.rows(area),
+                scale: self.scale(area),
+                keep,
+                step: self.step(area),
+                skip: plain && is_finite(area),
+                panels: part,
+                rows,
+                weights: take(&mut rest, skip..skip + len),
+                first_moment: take(&mut first, skip..skip + len),
+                second_moment: take(&mut second, skip..skip + len),
+            }
+        });
+        schedule::run(tasks, threads, |task| {
+            Buffers::with(|buffers| isa.run(BufferedUpdate { task, buffers }));
+        });
+    }
+
+    /// Notes how large the weights and moments of an area may become.
+    ///
+    /// With `s` the largest sum of `n` products: SGD `w' <= keep w + s`; momentum `m' <= mom m + s, w' <= keep w + lr m'`;
+    /// AdamW `m' <= m + s, w' <= keep w + step m' / eps`. The slack covers n + 8 roundings of each. The second moment
+    /// multiplies nothing that is skipped.
+    fn note_bounds(
         &self,
+        area: usize,
         inputs: Option<MatrixRef<'_>>,
         keep: f32,
         weights: &mut Panels,
         moments: &mut [Panels],
     ) {
-        let (isa, nr, d_in) = (weights.isa(), weights.panel_width(), weights.d_in());
-        let rows = weights.panels() * d_in;
-        let heights = isa.tile_heights();
-        let threads = schedule::threads();
-        let ranges = schedule::update_ranges(self.plan, rows, nr, heights[0], threads);
-
-        let mut moments = moments.iter_mut();
-        let mut first = moments.next().map_or(&mut [][..], Panels::data_mut);
-        let mut second = moments.next().map_or(&mut [][..], Panels::data_mut);
-        let mut rest = weights.data_mut();
-        let mut taken = 0;
-        let tasks: Vec<RankUpdate<'_>> = ranges
-            .into_iter()
-            .map(|(area, range)| {
-                let at = (area * rows + range.start) * nr;
-                let skip = at - taken;
-                let len = range.len() * nr;
-                taken = at + len;
-                RankUpdate {
-                    inputs,
-                    deltas: self.deltas,
-                    samples: self.plan.rows(area),
-                    scale: self.scale(area),
-                    keep,
-                    step: self.step(area),
-                    d_in,
-                    first: range.start,
-                    weights: take(&mut rest, skip..skip + len),
-                    first_moment: take(&mut first, skip..skip + len),
-                    second_moment: take(&mut second, skip..skip + len),
-                }
-            })
-            .collect();
-        schedule::run(tasks, |task| isa.run(task));
+        let (isa, rows) = (weights.isa(), self.plan.rows(area));
+        let largest = |of| f64::from(isa.run(Largest { of, rows }));
+        let delta = largest(self.deltas) * f64::from(self.scale(area)).abs();
+        let sum = delta * inputs.map_or(1.0, largest) * rows.len() as f64;
+        let slack = 1.0 + (rows.len() + 8) as f64 * 2f64.powi(-23);
+        let change = match (self.step(area), moments.first_mut()) {
+            (Step::Sgd, _) | (_, None) => sum,
+            (Step::Momentum { momentum, lr }, Some(m)) => {
+                m.set_bound(area, slack * (f64::from(momentum) * m.bound(area) + sum));
+                f64::from(lr).abs() * m.bound(area)
+            }
+            (Step::AdamW { step, eps, .. }, Some(m)) => {
+                m.set_bound(area, slack * (m.bound(area) + sum));
+                f64::from(step).abs() * m.bound(area) / f64::from(eps)
+            }
+        };
+        let kept = f64::from(keep).abs() * weights.bound(area);
+        weights.set_bound(area, slack * (kept + change));
     }
 
     /// What the deltas of an area are multiplied with before they are summed.

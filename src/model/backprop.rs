@@ -6,22 +6,37 @@
 use crate::matrix::LayoutError;
 use crate::panels::Panels;
 
-/// `W[k]^T` for each area: (K, d_in, d_out) becomes (K, d_out, d_in).
-pub(super) fn transposed(weights: &Panels) -> Result<Panels, LayoutError> {
-    let (areas, d_in, d_out) = (weights.areas(), weights.d_in(), weights.d_out());
-    let mut out = Panels::zeros(weights.isa(), areas, d_out, d_in)?;
-    let mut turned = vec![0.0; d_in * d_out];
-    for area in 0..areas {
-        let mut n = 0;
-        weights.for_each_row(area, |piece| {
-            for &w in piece {
-                turned[(n % d_out) * d_in + n / d_out] = w;
-                n += 1;
-            }
-        });
-        out.set_area(area, &turned)?;
+/// `W[k]^T` for each area, (K, d_out, d_in), made anew for each batch in the same memory.
+#[derive(Debug, Clone)]
+pub(super) struct Transposed {
+    panels: Panels,
+    /// One area in row-major order.
+    matrix: Vec<f32>,
+}
+
+impl Transposed {
+    /// Memory for the transposed weights of a layer, which [`Transposed::renew`] fills.
+    pub(super) fn new(weights: &Panels) -> Result<Self, LayoutError> {
+        let (areas, d_in, d_out) = (weights.areas(), weights.d_in(), weights.d_out());
+        Ok(Self { panels: Panels::zeros(weights.isa(), areas, d_out, d_in)?, matrix: Vec::new() })
     }
-    Ok(out)
+
+    /// The transposed weights as they are now.
+    pub(super) fn renew(&mut self, weights: &Panels) -> Result<&Panels, LayoutError> {
+        let (d_in, d_out) = (weights.d_in(), weights.d_out());
+        self.matrix.resize(d_in * d_out, 0.0);
+        for area in 0..weights.areas() {
+            let mut n = 0;
+            weights.for_each_row(area, |piece| {
+                for &w in piece {
+                    self.matrix[(n % d_out) * d_in + n / d_out] = w;
+                    n += 1;
+                }
+            });
+            self.panels.set_area(area, &self.matrix)?;
+        }
+        Ok(&self.panels)
+    }
 }
 
 #[cfg(test)]
@@ -32,11 +47,15 @@ mod tests {
     #[test]
     fn every_weight_changes_its_indices() {
         for isa in Isa::available() {
-            let w: Vec<f32> = (0..2 * 3 * 40).map(|i| i as f32).collect();
-            let w = Panels::from_row_major(isa, 2, 3, 40, &w).unwrap();
-            let t = transposed(&w).unwrap();
-            for (area, i, j) in [(0, 0, 0), (0, 2, 39), (1, 1, 17), (1, 2, 3)] {
-                assert_eq!(t.get(area, j, i), w.get(area, i, j));
+            let mut t: Option<Transposed> = None;
+            for start in [0, 1000] {
+                let w: Vec<f32> = (0..2 * 3 * 40).map(|i| (start + i) as f32).collect();
+                let w = Panels::from_row_major(isa, 2, 3, 40, &w).unwrap();
+                let t = t.get_or_insert_with(|| Transposed::new(&w).unwrap());
+                let t = t.renew(&w).unwrap();
+                for (area, i, j) in [(0, 0, 0), (0, 2, 39), (1, 1, 17), (1, 2, 3)] {
+                    assert_eq!(t.get(area, j, i), w.get(area, i, j));
+                }
             }
         }
     }

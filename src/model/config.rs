@@ -14,6 +14,15 @@ pub enum FeedbackMode {
     Backprop,
 }
 
+/// What the fixed feedback matrices hold; both have the same standard deviation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedbackEntries {
+    /// Normal draws in f32.
+    Gaussian,
+    /// Plus or minus one scale: one bit an entry, a 32nd of the memory.
+    Sign,
+}
+
 /// How a router's projection learns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouterRule {
@@ -65,6 +74,8 @@ pub struct NetworkConfig {
     pub router: RouterConfig,
     /// The way the error comes back.
     pub feedback: FeedbackMode,
+    /// What its matrices hold; backpropagation has none of its own and takes `Gaussian` only.
+    pub feedback_entries: FeedbackEntries,
     /// One feedback matrix a layer, shared by all areas, instead of one for each area.
     pub shared_feedback: bool,
     /// The optimiser of weights and biases.
@@ -101,6 +112,7 @@ impl NetworkConfig {
                 centred: true,
             },
             feedback: FeedbackMode::Sequential,
+            feedback_entries: FeedbackEntries::Gaussian,
             shared_feedback: false,
             optimizer: Optimizer::ADAMW,
             weight_decay: 0.0,
@@ -158,6 +170,11 @@ impl NetworkConfig {
         }
         if self.output_areas != 1 && self.output_areas != self.areas {
             return wrong("output areas", self.output_areas.to_string(), "1 or as many as areas");
+        }
+        let signs = self.feedback_entries == FeedbackEntries::Sign;
+        if signs && self.feedback == FeedbackMode::Backprop {
+            let want = "gaussian: backpropagation has no matrices of its own";
+            return wrong("feedback entries", "sign".into(), want);
         }
         let router = &self.router;
         if router.width == Some(0) {

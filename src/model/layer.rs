@@ -1,6 +1,6 @@
 //! The parameters of one layer: K areas of weights and biases, their moments, and the feedback into the layer.
 
-use super::{FeedbackMode, ModelError, NetworkConfig, Router};
+use super::{Feedback, ModelError, NetworkConfig, Router};
 use crate::kernels::{Activation, Averaging, Moments, Trainable, UpdateRule, update};
 use crate::matrix::{LayoutError, MatrixRef};
 use crate::panels::Panels;
@@ -17,7 +17,7 @@ pub struct Layer {
     /// None where there is one area, or the layer is tied to the one below.
     pub(super) router: Option<Router>,
     /// F into this layer; none for the output, which sees the error itself, and for backpropagation.
-    pub(super) feedback: Option<Panels>,
+    pub(super) feedback: Option<Feedback>,
     pub(super) activation: Activation,
 }
 
@@ -40,19 +40,7 @@ impl Layer {
         } else {
             None
         };
-        let matrices = |areas| if config.shared_feedback { 1 } else { areas };
-        let feedback = match config.feedback {
-            _ if output => None,
-            FeedbackMode::Backprop => None,
-            FeedbackMode::Sequential => {
-                let shape = (matrices(config.areas_of(l + 1)), widths[l + 2], d_out);
-                Some(normal(isa, config.seed, l, "feedback", shape, 2.0 / d_out as f64)?)
-            }
-            FeedbackMode::Direct => {
-                let shape = (matrices(areas), config.classes, d_out);
-                Some(normal(isa, config.seed, l, "feedback", shape, 1.0 / config.classes as f64)?)
-            }
-        };
+        let feedback = Feedback::new(isa, config, l)?;
         Self::from_parts(config, l, weights, bias, router, feedback)
     }
 
@@ -64,7 +52,7 @@ impl Layer {
         weights: Panels,
         bias: Panels,
         router: Option<Router>,
-        feedback: Option<Panels>,
+        feedback: Option<Feedback>,
     ) -> Result<Self, ModelError> {
         let output = l == config.hidden.len();
         Ok(Self {
@@ -93,7 +81,7 @@ impl Layer {
     }
 
     /// The feedback matrices F into this layer, where it has any.
-    pub fn feedback(&self) -> Option<&Panels> {
+    pub fn feedback(&self) -> Option<&Feedback> {
         self.feedback.as_ref()
     }
 
@@ -125,12 +113,7 @@ impl Layer {
             self.bias.copy_area(0, area)?;
             self.moments.copy_area(0, area)?;
         }
-        if let Some(feedback) = &mut self.feedback {
-            for area in 1..feedback.areas() {
-                feedback.copy_area(0, area)?;
-            }
-        }
-        Ok(())
+        self.feedback.as_mut().map_or(Ok(()), Feedback::spread)
     }
 }
 
@@ -143,7 +126,7 @@ pub(super) fn dense_averaging(averaging: Averaging) -> Averaging {
 }
 
 /// Areas of normal draws, each from its own stream.
-fn normal(
+pub(super) fn normal(
     isa: Isa,
     seed: u64,
     layer: usize,

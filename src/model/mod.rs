@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! config     what a network is                       NetworkConfig
-//! layer      parameters of one layer, their update   weights, bias, moments, feedback
+//! layer      parameters of one layer, their update   weights, bias, moments
+//! feedback   fixed matrices into a layer             f32 or one bit an entry
 //! router     the router's state and its local rule   projection, prototypes, mean, selection bias
 //! network    a step: route, forward, loss, feedback, router updates, area updates
 //! backprop   transposed weights for the baseline     never on the path of SAL
@@ -10,11 +11,13 @@
 
 mod backprop;
 mod config;
+mod feedback;
 mod layer;
 mod network;
 mod router;
 
-pub use config::{FeedbackMode, NetworkConfig, RouterConfig, RouterRule};
+pub use config::{FeedbackEntries, FeedbackMode, NetworkConfig, RouterConfig, RouterRule};
+pub use feedback::Feedback;
 pub use layer::Layer;
 pub use network::{LayerTape, Network, Tape};
 pub use router::Router;
@@ -63,4 +66,8 @@ impl From<LayoutError> for ModelError {
     fn from(error: LayoutError) -> Self {
         Self::Kernel(error.into())
     }
+}
+
+fn check(what: &'static str, got: usize, want: usize) -> Result<(), KernelError> {
+    if got == want { Ok(()) } else { Err(KernelError::Dimension { what, got, want }) }
 }

@@ -7,9 +7,10 @@
 //! router updates, then area updates      each layer on its own
 //! ```
 
+use super::backprop::Transposed;
 use super::layer::dense_averaging;
-use super::{FeedbackMode, Layer, ModelError, NetworkConfig, backprop};
-use crate::kernels::{Routes, UpdateRule, feedback, forward, softmax_cross_entropy};
+use super::{FeedbackMode, Layer, ModelError, NetworkConfig, check};
+use crate::kernels::{KernelError, Routes, UpdateRule, feedback, forward, softmax_cross_entropy};
 use crate::matrix::{Matrix, MatrixRef};
 use crate::panels::Panels;
 use crate::plan::RoutePlan;
@@ -23,6 +24,8 @@ pub struct LayerTape {
     plan: RoutePlan,
     output: Matrix,
     delta: Matrix,
+    /// Where backpropagation transposes the weights of the layer above.
+    transposed: Option<Transposed>,
 }
 
 impl LayerTape {
@@ -90,11 +93,9 @@ impl Network {
     /// # Errors
     /// If the configuration makes no network, or there is no memory for it.
     pub fn new(isa: Isa, config: &NetworkConfig) -> Result<Self, ModelError> {
-        config.check()?;
-        let layers = (0..=config.hidden.len())
-            .map(|l| Layer::new(isa, config, l))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { config: config.clone(), layers, dense: false, steps: 0 })
+        config.check()?; // before layers are made of it
+        let layers = (0..=config.hidden.len()).map(|l| Layer::new(isa, config, l));
+        Self::from_layers(config, layers.collect::<Result<_, _>>()?)
     }
 
     /// A network from given layers, for tests and for loading.
@@ -170,6 +171,7 @@ impl Network {
                 plan: RoutePlan::single(0)?,
                 output: Matrix::zeros(0, layer.weights.d_out())?,
                 delta: Matrix::zeros(0, layer.weights.d_out())?,
+                transposed: None,
             })
         };
         Ok(Tape(self.layers.iter().map(of).collect::<Result<_, ModelError>>()?))
@@ -192,6 +194,7 @@ impl Network {
         given: Option<&[Vec<u32>]>,
         tape: &mut Tape,
     ) -> Result<(), ModelError> {
+        self.check_tape(tape)?;
         let batch = inputs.rows();
         for (l, layer) in self.layers.iter().enumerate() {
             let (below, here) = tape.0.split_at_mut(l);
@@ -203,7 +206,7 @@ impl Network {
             match (given, &here.routes, below.last()) {
                 (Some(given), ..) => here.plan.rebuild(&given[l], layer.areas())?,
                 _ if self.dense || layer.areas() == 1 => {
-                    here.plan.rebuild(&vec![0; batch], layer.areas())?;
+                    here.plan.rebuild_single(batch, layer.areas())?;
                 }
                 (None, Some(routes), _) => here.plan.clone_from(routes.plan()),
                 (None, None, Some(below)) => here.plan.clone_from(&below.plan),
@@ -214,6 +217,15 @@ impl Network {
             forward(&here.plan, h, &layer.weights, bias, layer.activation, out)?;
         }
         Ok(())
+    }
+
+    /// A tape of another network has other layers or routers.
+    fn check_tape(&self, tape: &Tape) -> Result<(), KernelError> {
+        check("tape: layers", tape.0.len(), self.layers.len())?;
+        self.layers.iter().zip(&tape.0).try_for_each(|(layer, tape)| {
+            let (got, want) = (tape.routes.iter().count(), layer.router.iter().count());
+            check("tape: routers of a layer", got, want)
+        })
     }
 
     /// The class of each sample: the largest logit, the lowest class on ties.
@@ -243,6 +255,30 @@ impl Network {
         tape: &mut Tape,
     ) -> Result<f64, ModelError> {
         self.step(inputs, labels, lr, None, tape)
+    }
+
+    /// [`Network::train_batch`] with a batch of one: one finite `input` (inputs) and its label; returns its loss before
+    /// the step. Once its tape is warm, a step on one thread takes no memory.
+    ///
+    /// # Errors
+    /// As [`Network::train_batch`].
+    ///
+    /// ```
+    /// use sal_kernels::{Isa, model::{Network, NetworkConfig}};
+    /// let mut network = Network::new(Isa::detect()?, &NetworkConfig::tuned(2, &[8], 2, 4))?;
+    /// let mut tape = network.tape()?;
+    /// let first = network.learn_one(&[1.0, 0.0], 1, 0.01, &mut tape)?;
+    /// assert!(network.learn_one(&[1.0, 0.0], 1, 0.01, &mut tape)? < first);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn learn_one(
+        &mut self,
+        input: &[f32],
+        label: u32,
+        lr: f32,
+        tape: &mut Tape,
+    ) -> Result<f64, ModelError> {
+        self.train_batch(MatrixRef::new(input, 1, input.len())?, &[label], lr, tape)
     }
 
     /// As [`Network::train_batch`] with the areas of each layer and sample given, for tests against an oracle
@@ -301,26 +337,27 @@ impl Network {
         let loss = softmax_cross_entropy(top.output.view(), labels, top.delta.view_mut())?;
         for l in (0..last).rev() {
             let (below, above) = tape.0.split_at_mut(l + 1);
-            let here = &mut below[l];
-            let batch = here.output.rows();
-            here.delta.set_rows(batch)?;
-            let turned;
-            let (plan, error, matrices) = match self.config.feedback {
+            let LayerTape { plan, output, delta, transposed, .. } = &mut below[l];
+            delta.set_rows(output.rows())?;
+            let (outputs, out) = (output.view(), delta.view_mut());
+            let (plan, errors) = match self.config.feedback {
                 FeedbackMode::Direct => {
-                    let error = above.last().expect("the output layer").delta.view();
-                    (&here.plan, error, self.layers[l].feedback.as_ref())
+                    (&*plan, above.last().expect("the output layer").delta.view())
                 }
-                FeedbackMode::Sequential => {
-                    (&above[0].plan, above[0].delta.view(), self.layers[l].feedback.as_ref())
-                }
-                FeedbackMode::Backprop => {
-                    turned = backprop::transposed(&self.layers[l + 1].weights)?;
-                    (&above[0].plan, above[0].delta.view(), Some(&turned))
-                }
+                _ => (&above[0].plan, above[0].delta.view()),
             };
-            let matrices = matrices.expect("hidden layers have feedback unless they backpropagate");
-            let outputs = Some(here.output.view());
-            feedback(plan, error, matrices, outputs, here.delta.view_mut())?;
+            if self.config.feedback == FeedbackMode::Backprop {
+                let weights = &self.layers[l + 1].weights;
+                let turned = match transposed {
+                    Some(turned) => turned,
+                    none => none.insert(Transposed::new(weights)?),
+                };
+                feedback(plan, errors, turned.renew(weights)?, Some(outputs), out)?;
+            } else {
+                let fixed = self.layers[l].feedback.as_ref();
+                let fixed = fixed.expect("hidden layers have feedback unless they backpropagate");
+                fixed.apply(plan, errors, outputs, out)?;
+            }
         }
         Ok(loss)
     }

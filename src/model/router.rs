@@ -10,12 +10,12 @@
 //! The target is the winner (`sharp`) or `p` restricted to the areas that the class owns (`label`). No error signal,
 //! no delta and no weight of the network is used.
 
-use super::{ModelError, RouterConfig, RouterRule};
+use super::{ModelError, RouterConfig, RouterRule, check};
 use crate::kernels::{
     Activation, Averaging, Moments, Optimizer, RouteParams, Routes, Similarity, Trainable,
     UpdateRule, forward, route, update,
 };
-use crate::matrix::{Matrix, MatrixRef};
+use crate::matrix::{LayoutError, Matrix, MatrixRef};
 use crate::panels::Panels;
 use crate::plan::RoutePlan;
 use crate::random::Stream;
@@ -43,8 +43,39 @@ pub struct Router {
     bias: Vec<f32>,
     /// Plain SGD has no state, but the update verb asks for its step count.
     moments: Moments,
+    scratch: Scratch,
+}
+
+/// Memory of one learning step, which the next one uses again.
+#[derive(Debug, Clone)]
+struct Scratch {
+    /// f (K).
+    shares: Vec<f32>,
+    /// The sum of the inputs (d_in).
+    sum: Vec<f32>,
+    /// All samples of the batch, and one.
+    whole: RoutePlan,
+    one: RoutePlan,
+    /// dl / (tau B), (batch, K).
     d_scores: Matrix,
+    /// du (batch, R).
     d_directions: Matrix,
+    /// Minus the sum of du, (1, R).
+    pull: Matrix,
+}
+
+impl Scratch {
+    fn new(d_in: usize, width: usize, areas: usize) -> Result<Self, LayoutError> {
+        Ok(Self {
+            shares: vec![0.0; areas],
+            sum: vec![0.0; d_in],
+            whole: RoutePlan::single(0)?,
+            one: RoutePlan::single(1)?,
+            d_scores: Matrix::zeros(0, areas)?,
+            d_directions: Matrix::zeros(0, width)?,
+            pull: Matrix::zeros(1, width)?,
+        })
+    }
 }
 
 impl Router {
@@ -78,7 +109,7 @@ impl Router {
     ) -> Result<Self, ModelError> {
         let width = config.width.unwrap_or(areas);
         let check = |what, got: usize, want| {
-            if got == want { Ok(()) } else { Err(crate::LayoutError::Length { what, got, want }) }
+            if got == want { Ok(()) } else { Err(LayoutError::Length { what, got, want }) }
         };
         check("projection", projection.len(), width * d_in)?;
         check("prototypes", prototypes.len(), areas * width)?;
@@ -95,8 +126,7 @@ impl Router {
             mean: vec![0.0; d_in],
             batches: 0,
             bias: vec![0.0; areas],
-            d_scores: Matrix::zeros(0, areas)?,
-            d_directions: Matrix::zeros(0, width)?,
+            scratch: Scratch::new(d_in, width, areas)?,
         })
     }
 
@@ -146,29 +176,34 @@ impl Router {
     /// One local learning step from a batch, its routes and its labels (which only the label rule looks at).
     ///
     /// # Errors
-    /// If the batch does not fit the routes.
+    /// If the batch does not fit the routes, or one of them this router. Nothing is then changed.
     pub fn learn(
         &mut self,
         inputs: MatrixRef<'_>,
         routes: &Routes,
         labels: &[u32],
     ) -> Result<(), ModelError> {
-        let batch = inputs.rows();
+        let (batch, areas) = (inputs.rows(), self.areas());
+        check("inputs: columns", inputs.cols(), self.mean.len())?;
+        check("routes: samples", routes.areas().len(), batch)?;
+        check("routes: areas", routes.plan().areas(), areas)?;
+        check("routes: width", routes.directions().cols(), self.projection.d_out())?;
         if batch == 0 {
             return Ok(());
         }
-        let shares: Vec<f32> =
-            (0..self.areas()).map(|k| routes.plan().occupancy(k) as f32 / batch as f32).collect();
+        for (k, share) in self.scratch.shares.iter_mut().enumerate() {
+            *share = routes.plan().occupancy(k) as f32 / batch as f32;
+        }
         if self.config.centred {
             self.follow_mean(inputs);
         }
         if self.config.gamma != 0.0 {
-            self.balance(&shares);
+            self.balance();
         }
         if self.config.rule == RouterRule::Fixed {
             return Ok(());
         }
-        self.score_gradient(routes, labels, &shares)?;
+        self.score_gradient(routes, labels)?;
         self.direction_gradient(routes)?;
         self.descend(inputs)
     }
@@ -176,15 +211,17 @@ impl Router {
     fn follow_mean(&mut self, inputs: MatrixRef<'_>) {
         self.batches += 1;
         let rate = (1.0 / self.batches as f32).max(SLOWEST_MEAN);
-        let mut sum = vec![0.0f32; self.mean.len()];
+        let sum = &mut self.scratch.sum;
+        sum.fill(0.0);
         for sample in 0..inputs.rows() {
             sum.iter_mut().zip(inputs.row(sample)).for_each(|(s, &x)| *s += x);
         }
         let n = inputs.rows() as f32;
-        self.mean.iter_mut().zip(&sum).for_each(|(m, &s)| *m += rate * (s / n - *m));
+        self.mean.iter_mut().zip(sum).for_each(|(m, s)| *m += rate * (*s / n - *m));
     }
 
-    fn balance(&mut self, shares: &[f32]) {
+    fn balance(&mut self) {
+        let shares = &self.scratch.shares;
         let even = 1.0 / shares.len() as f32;
         for (b, &share) in self.bias.iter_mut().zip(shares) {
             let gap = even - share;
@@ -195,21 +232,17 @@ impl Router {
     }
 
     /// `d_scores` = dl / (tau B).
-    fn score_gradient(
-        &mut self,
-        routes: &Routes,
-        labels: &[u32],
-        shares: &[f32],
-    ) -> Result<(), ModelError> {
+    fn score_gradient(&mut self, routes: &Routes, labels: &[u32]) -> Result<(), ModelError> {
         let RouterConfig { rule, tau, alpha, .. } = self.config;
         let (batch, areas) = (routes.areas().len(), self.areas());
         let scale = 1.0 / (tau * batch as f32);
-        self.d_scores.set_rows(batch)?;
+        let Scratch { shares, d_scores, .. } = &mut self.scratch;
+        d_scores.set_rows(batch)?;
         for sample in 0..batch {
-            let d = self.d_scores.row_mut(sample);
+            let d = d_scores.row_mut(sample);
             softmax(routes.scores().row(sample), tau, d);
             let pull = alpha * areas as f32;
-            let load: f32 = d.iter().zip(shares).map(|(&p, &f)| p * f).sum();
+            let load: f32 = d.iter().zip(&*shares).map(|(&p, &f)| p * f).sum();
             // What the class owns, and how much of p lies there.
             let owner = labels.get(sample).map_or(0, |&y| y as usize);
             let owns = |k: usize| {
@@ -232,19 +265,15 @@ impl Router {
     /// `d_directions` = du.
     fn direction_gradient(&mut self, routes: &Routes) -> Result<(), ModelError> {
         let batch = routes.areas().len();
-        self.d_directions.set_rows(batch)?;
-        forward(
-            &RoutePlan::single(batch)?,
-            self.d_scores.view(),
-            &self.anchors,
-            None,
-            Activation::Identity,
-            self.d_directions.view_mut(),
-        )?;
+        let Scratch { whole, d_scores, d_directions, .. } = &mut self.scratch;
+        d_directions.set_rows(batch)?;
+        whole.rebuild_single(batch, 1)?;
+        let (errors, out) = (d_scores.view(), d_directions.view_mut());
+        forward(whole, errors, &self.anchors, None, Activation::Identity, out)?;
         if self.config.similarity == Similarity::Cosine {
             for (sample, &norm) in routes.norms().iter().enumerate() {
                 let direction = routes.directions().row(sample);
-                let du = self.d_directions.row_mut(sample);
+                let du = d_directions.row_mut(sample);
                 let along: f32 = du.iter().zip(direction).map(|(&d, &u)| d * u).sum();
                 du.iter_mut().zip(direction).for_each(|(d, &u)| *d = (*d - along * u) / norm);
             }
@@ -260,19 +289,20 @@ impl Router {
             weight_decay: 0.0,
             averaging: Averaging::Sum,
         };
-        let mut step = |inputs: MatrixRef<'_>, deltas: MatrixRef<'_>| {
+        let Scratch { whole, one, d_directions, pull, .. } = &mut self.scratch;
+        let mut step = |plan: &RoutePlan, inputs: MatrixRef<'_>, deltas: MatrixRef<'_>| {
             let (weights, moments) = (&mut self.projection, &mut self.moments);
-            let plan = RoutePlan::single(inputs.rows())?;
-            update(&plan, inputs, deltas, &rule, Trainable { weights, bias: None, moments })
+            update(plan, inputs, deltas, &rule, Trainable { weights, bias: None, moments })
         };
-        step(inputs, self.d_directions.view())?;
+        step(whole, inputs, d_directions.view())?;
         if self.config.centred {
-            let mut sum = Matrix::zeros(1, self.d_directions.cols())?;
+            let sum = pull.as_mut_slice();
+            sum.fill(0.0);
             for sample in 0..inputs.rows() {
-                let du = self.d_directions.row(sample);
-                sum.as_mut_slice().iter_mut().zip(du).for_each(|(s, &d)| *s -= d);
+                let du = d_directions.row(sample);
+                sum.iter_mut().zip(du).for_each(|(s, &d)| *s -= d);
             }
-            step(MatrixRef::new(&self.mean, 1, self.mean.len())?, sum.view())?;
+            step(one, MatrixRef::new(&self.mean, 1, self.mean.len())?, pull.view())?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! x86-64 with AVX2 and FMA: 8 lanes, 16 registers. Tile 6 x 16: 12 sums, 2 weights, 1 input.
 
-use super::{Op, Simd, Tile};
+use super::{Op, Simd, Tile, WideTile};
 use std::arch::x86_64::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,7 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const REGS: usize = 16;
     const NR: usize = 16;
-    const HEIGHTS: &'static [usize] = &[6, 4, 2, 1];
+    const HEIGHTS: &'static [usize] = &[6, 5, 4, 3, 2, 1];
     const SIGNS: usize = 3;
     const ENTRIES: usize = 4;
     const SIGN_ROWS: usize = 4;
@@ -87,9 +87,31 @@ impl Simd for Avx2 {
     fn tall<T: Tile>(self, height: usize, tile: T) {
         match height {
             6 => tile.at::<Self, 6, 2>(self),
+            5 => tile.at::<Self, 5, 2>(self),
             4 => tile.at::<Self, 4, 2>(self),
+            3 => tile.at::<Self, 3, 2>(self),
             2 => tile.at::<Self, 2, 2>(self),
             _ => tile.at::<Self, 1, 2>(self),
+        }
+    }
+
+    #[inline(always)]
+    fn abreast(height: usize) -> usize {
+        match height {
+            1 => 4,
+            2 => 2,
+            3 => 2,
+            _ => 1,
+        }
+    }
+
+    #[inline(always)]
+    fn wide<T: WideTile>(self, height: usize, tile: T) {
+        match height {
+            1 => tile.at::<Self, 1, 2, 4>(self),
+            2 => tile.at::<Self, 2, 2, 2>(self),
+            3 => tile.at::<Self, 3, 2, 2>(self),
+            _ => unreachable!("{height} rows have no tile of several panels"),
         }
     }
 

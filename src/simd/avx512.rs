@@ -1,6 +1,6 @@
 //! x86-64 with AVX-512F: 16 lanes, 32 registers. Tile 12 x 32: 24 sums, 2 weights, 1 input.
 
-use super::{Op, Simd, Tile};
+use super::{Op, Simd, Tile, WideTile};
 use std::arch::x86_64::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +44,7 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const REGS: usize = 32;
     const NR: usize = 32;
-    const HEIGHTS: &'static [usize] = &[12, 8, 4, 2, 1];
+    const HEIGHTS: &'static [usize] = &[12, 10, 8, 6, 5, 4, 3, 2, 1];
     const SIGNS: usize = 4;
     const ENTRIES: usize = 16;
     const SIGN_ROWS: usize = 12;
@@ -70,10 +70,40 @@ impl Simd for Avx512 {
     fn tall<T: Tile>(self, height: usize, tile: T) {
         match height {
             12 => tile.at::<Self, 12, 2>(self),
+            10 => tile.at::<Self, 10, 2>(self),
             8 => tile.at::<Self, 8, 2>(self),
+            6 => tile.at::<Self, 6, 2>(self),
+            5 => tile.at::<Self, 5, 2>(self),
             4 => tile.at::<Self, 4, 2>(self),
+            3 => tile.at::<Self, 3, 2>(self),
             2 => tile.at::<Self, 2, 2>(self),
             _ => tile.at::<Self, 1, 2>(self),
+        }
+    }
+
+    #[inline(always)]
+    fn abreast(height: usize) -> usize {
+        match height {
+            1 => 4,
+            2 => 4,
+            3 => 4,
+            4 => 2,
+            5 => 2,
+            6 => 2,
+            _ => 1,
+        }
+    }
+
+    #[inline(always)]
+    fn wide<T: WideTile>(self, height: usize, tile: T) {
+        match height {
+            1 => tile.at::<Self, 1, 2, 4>(self),
+            2 => tile.at::<Self, 2, 2, 4>(self),
+            3 => tile.at::<Self, 3, 2, 4>(self),
+            4 => tile.at::<Self, 4, 2, 2>(self),
+            5 => tile.at::<Self, 5, 2, 2>(self),
+            6 => tile.at::<Self, 6, 2, 2>(self),
+            _ => unreachable!("{height} rows have no tile of several panels"),
         }
     }
 

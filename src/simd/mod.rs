@@ -102,11 +102,22 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// Calls `tile` with a height of [`Simd::HEIGHTS`] and this ISA's vectors per panel row as constants.
     fn tall<T: Tile>(self, height: usize, tile: T);
+
+    /// Panels that a tile of this height takes abreast where it is the only one of its rows: few rows leave registers free.
+    fn abreast(height: usize) -> usize;
+
+    /// As [`Simd::tall`], with [`Simd::abreast`] panels as a constant, too; heights that have only one may not be asked for.
+    fn wide<T: WideTile>(self, height: usize, tile: T);
 }
 
 /// One register tile; `H` rows by `NV` vectors are constants by the time it runs.
 pub(crate) trait Tile {
     fn at<S: Simd, const H: usize, const NV: usize>(self, s: S);
+}
+
+/// A register tile of few rows over `P` panels of `NV` vectors each.
+pub(crate) trait WideTile {
+    fn at<S: Simd, const H: usize, const NV: usize, const P: usize>(self, s: S);
 }
 
 /// A kernel call as data: its arguments are fields, its body is generic over the instruction set.

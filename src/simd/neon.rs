@@ -1,6 +1,6 @@
 //! AArch64 with Advanced SIMD: 4 lanes, 32 registers. Tile 6 x 16: 24 sums, 4 weights, 1 input.
 
-use super::{Op, Simd, Tile};
+use super::{Op, Simd, Tile, WideTile};
 use std::arch::aarch64::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ impl Simd for Neon {
     const LANES: usize = 4;
     const REGS: usize = 32;
     const NR: usize = 16;
-    const HEIGHTS: &'static [usize] = &[6, 4, 2, 1];
+    const HEIGHTS: &'static [usize] = &[6, 5, 4, 3, 2, 1];
     const SIGNS: usize = 3;
     const ENTRIES: usize = 4;
     const SIGN_ROWS: usize = 4;
@@ -72,9 +72,31 @@ impl Simd for Neon {
     fn tall<T: Tile>(self, height: usize, tile: T) {
         match height {
             6 => tile.at::<Self, 6, 4>(self),
+            5 => tile.at::<Self, 5, 4>(self),
             4 => tile.at::<Self, 4, 4>(self),
+            3 => tile.at::<Self, 3, 4>(self),
             2 => tile.at::<Self, 2, 4>(self),
             _ => tile.at::<Self, 1, 4>(self),
+        }
+    }
+
+    #[inline(always)]
+    fn abreast(height: usize) -> usize {
+        match height {
+            1 => 4,
+            2 => 2,
+            3 => 2,
+            _ => 1,
+        }
+    }
+
+    #[inline(always)]
+    fn wide<T: WideTile>(self, height: usize, tile: T) {
+        match height {
+            1 => tile.at::<Self, 1, 4, 4>(self),
+            2 => tile.at::<Self, 2, 4, 2>(self),
+            3 => tile.at::<Self, 3, 4, 2>(self),
+            _ => unreachable!("{height} rows have no tile of several panels"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Any CPU: four f32 at a time in plain Rust, which compilers turn into the baseline's vectors (SSE2, for one).
 
-use super::{Op, Simd, Tile};
+use super::{Op, Simd, Tile, WideTile};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portable;
@@ -21,7 +21,7 @@ impl Simd for Portable {
     const LANES: usize = 4;
     const REGS: usize = 16;
     const NR: usize = 8;
-    const HEIGHTS: &'static [usize] = &[4, 2, 1];
+    const HEIGHTS: &'static [usize] = &[4, 3, 2, 1];
     const SIGNS: usize = 4;
     const ENTRIES: usize = 16;
     const SIGN_ROWS: usize = 4;
@@ -44,8 +44,27 @@ impl Simd for Portable {
     fn tall<T: Tile>(self, height: usize, tile: T) {
         match height {
             4 => tile.at::<Self, 4, 2>(self),
+            3 => tile.at::<Self, 3, 2>(self),
             2 => tile.at::<Self, 2, 2>(self),
             _ => tile.at::<Self, 1, 2>(self),
+        }
+    }
+
+    #[inline(always)]
+    fn abreast(height: usize) -> usize {
+        match height {
+            1 => 4,
+            2 => 2,
+            _ => 1,
+        }
+    }
+
+    #[inline(always)]
+    fn wide<T: WideTile>(self, height: usize, tile: T) {
+        match height {
+            1 => tile.at::<Self, 1, 2, 4>(self),
+            2 => tile.at::<Self, 2, 2, 2>(self),
+            _ => unreachable!("{height} rows have no tile of several panels"),
         }
     }
 

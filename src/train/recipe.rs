@@ -24,9 +24,6 @@ pub struct Recipe {
     pub scaling: Scaling,
 }
 
-/// Up to this many training samples a dataset is small: it wants smaller batches, more epochs and weight decay.
-const SMALL: usize = 10_000;
-
 /// Share of the epochs that begin dense: each area then starts from what all of the data taught.
 ///
 /// Like the other tuned values chosen on a validation part: Digits, 20 seeds, 4 areas, 97.8 % at 1/3, 98.0 % at 1/2,
@@ -34,9 +31,12 @@ const SMALL: usize = 10_000;
 const WARM_START: f64 = 2.0 / 3.0;
 
 impl Recipe {
+    /// Up to this many training samples a dataset is small: it wants smaller batches, more epochs and weight decay.
+    pub const SMALL: usize = 10_000;
+
     /// The preset's defaults for a dataset, hidden layers of these widths and K areas.
     pub fn new(preset: Preset, data: &Dataset, hidden: &[usize], areas: usize) -> Self {
-        let (inputs, classes, small) = (data.features(), data.classes(), data.len() <= SMALL);
+        let (inputs, classes, small) = (data.features(), data.classes(), data.len() <= Self::SMALL);
         match preset {
             Preset::Tuned => Self {
                 network: NetworkConfig {

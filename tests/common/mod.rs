@@ -226,6 +226,19 @@ impl Case {
         (0..self.areas).map(|k| self.z.iter().filter(|&&z| z as usize == k).count()).collect()
     }
 
+    /// Rows of `cols` values, one for each sample; in some cases most columns are zero, of either sign, in all rows.
+    pub(crate) fn rows(&mut self, cols: usize) -> Vec<f32> {
+        let mut values = self.rng.values(self.batch * cols);
+        if self.rng.one_in(3) {
+            let kept = self.rng.pick(&[2, 3, 8]);
+            for column in (0..cols).filter(|_| !self.rng.one_in(kept)).collect::<Vec<_>>() {
+                let zero = self.rng.pick(&[0.0, -0.0]);
+                values.iter_mut().skip(column).step_by(cols).for_each(|x| *x = zero);
+            }
+        }
+        values
+    }
+
     /// Fills `values` (areas, anything) with NaN where an area has no samples.
     pub(crate) fn poison_idle(&self, values: &mut [f32]) {
         let per_area = values.len() / self.areas;

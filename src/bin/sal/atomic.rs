@@ -1,7 +1,8 @@
 //! A file that is either there as a whole or not there at all.
 //!
 //! ```text
-//! write a temporary file in the same directory -> sync -> rename it over the target
+//! new      make a temporary file in the same directory -> remove it    before the work: can it be done at all?
+//! write    write a temporary file there -> sync -> rename it over the target
 //! ```
 //! Until the rename the target is what it was; after any failure the temporary file is removed.
 
@@ -49,6 +50,14 @@ impl Target {
         if !directory.is_dir() {
             return refuse(&format_args!("no directory {}", directory.display()));
         }
+        // Permissions, quotas and read-only mounts have many causes: only trying tells.
+        let tried = temporary(&directory).and_then(|(file, path)| {
+            drop(file);
+            fs::remove_file(path)
+        });
+        if let Err(error) = tried {
+            return refuse(&format_args!("cannot write in {}: {error}", directory.display()));
+        }
         Ok(Self { name, directory, path })
     }
 
@@ -63,7 +72,7 @@ impl Target {
     }
 
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        let (mut file, temporary) = self.temporary()?;
+        let (mut file, temporary) = temporary(&self.directory)?;
         let written = file.write_all(bytes).and_then(|()| file.sync_all());
         drop(file); // some systems rename and remove closed files only
         let renamed = written.and_then(|()| fs::rename(&temporary, &self.path));
@@ -73,17 +82,17 @@ impl Target {
         }
         renamed
     }
+}
 
-    /// A new file beside the target; a name that a killed run left behind is passed over.
-    fn temporary(&self) -> io::Result<(File, PathBuf)> {
-        let mut tries = 0..100;
-        loop {
-            let name = format!(".sal-{}-{}.tmp", std::process::id(), tries.start);
-            let path = self.directory.join(name);
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Err(e) if e.kind() == ErrorKind::AlreadyExists && tries.next().is_some() => {}
-                other => return other.map(|file| (file, path)),
-            }
+/// A new file in the directory; a name that a killed run left behind is passed over.
+fn temporary(directory: &Path) -> io::Result<(File, PathBuf)> {
+    let mut tries = 0..100;
+    loop {
+        let name = format!(".sal-{}-{}.tmp", std::process::id(), tries.start);
+        let path = directory.join(name);
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && tries.next().is_some() => {}
+            other => return other.map(|file| (file, path)),
         }
     }
 }

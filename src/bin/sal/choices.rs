@@ -3,7 +3,7 @@
 use crate::bench::Profile;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use sal_kernels::kernels::{Averaging, Optimizer, Verb};
-use sal_kernels::model::{FeedbackMode, RouterRule};
+use sal_kernels::model::{FeedbackEntries, FeedbackMode, RouterRule};
 use sal_kernels::train::Preset;
 use std::mem::discriminant;
 
@@ -71,6 +71,11 @@ pub(crate) static PROFILE: Choices<Profile> = Choices(&[
     ("hot50", Profile::Hot50, "half of the samples in one area, the others alike"),
     ("hot80", Profile::Hot80, "four fifths of the samples in one area, the others alike"),
     ("zipf", Profile::Zipf, "area k has a share of 1/k"),
+]);
+
+pub(crate) static FEEDBACK_ENTRIES: Choices<FeedbackEntries> = Choices(&[
+    ("gaussian", FeedbackEntries::Gaussian, "normal draws, 32 bits each"),
+    ("sign", FeedbackEntries::Sign, "plus or minus one scale, 1 bit each; not with bp"),
 ]);
 
 impl<T: Copy + Send + Sync> Choices<T> {

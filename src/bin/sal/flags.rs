@@ -4,7 +4,7 @@ use crate::choices::{self, OutputAreas};
 use crate::presets;
 use sal_kernels::data::Dataset;
 use sal_kernels::kernels::{Averaging, Optimizer};
-use sal_kernels::model::{FeedbackMode, RouterRule};
+use sal_kernels::model::{FeedbackEntries, FeedbackMode, RouterRule};
 use sal_kernels::train::{Preset, Recipe};
 use std::path::PathBuf;
 
@@ -58,6 +58,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "MODE", value_parser = choices::FEEDBACK.parser())]
     #[arg(help_heading = NETWORK)]
     pub(crate) feedback: Option<FeedbackMode>,
+
+    /// What the fixed feedback matrices hold
+    #[arg(long, value_name = "KIND", default_value = "gaussian")]
+    #[arg(value_parser = choices::FEEDBACK_ENTRIES.parser(), help_heading = NETWORK)]
+    pub(crate) feedback_entries: FeedbackEntries,
 
     /// One feedback matrix a layer, shared by its areas, instead of one for each
     #[arg(long, help_heading = NETWORK)]
@@ -151,6 +156,7 @@ impl Flags {
             };
         }
         network.tie = self.tie;
+        network.feedback_entries = self.feedback_entries;
         network.shared_feedback = self.shared_feedback;
         set(&mut network.feedback, self.feedback);
         set(&mut network.optimizer, self.optimizer);

@@ -6,9 +6,6 @@ use sal_kernels::Matrix;
 use sal_kernels::data::{DataError, Dataset};
 use sal_kernels::train::{Preset, Recipe};
 
-/// Up to this many training samples the tuned preset takes its values for small data.
-const SMALL: usize = 10_000;
-
 /// As by default. With one area there would be no router and no warm start.
 const AREAS: usize = 4;
 
@@ -16,9 +13,9 @@ const AREAS: usize = 4;
 pub(crate) fn table() -> String {
     // Without memory for 10,001 samples there is no table, but there is a program.
     let (Ok(small), Ok(large), Ok(paper)) = (
-        recipe(Preset::Tuned, SMALL),
-        recipe(Preset::Tuned, SMALL + 1),
-        recipe(Preset::Paper, SMALL),
+        recipe(Preset::Tuned, Recipe::SMALL),
+        recipe(Preset::Tuned, Recipe::SMALL + 1),
+        recipe(Preset::Paper, Recipe::SMALL),
     ) else {
         return String::new();
     };
@@ -31,7 +28,7 @@ pub(crate) fn table() -> String {
     [
         "Presets:\n".into(),
         line("", ["tuned, up to", "tuned, more", "paper"].map(String::from)),
-        line("", [format!("{SMALL} samples"), "samples".into(), String::new()]),
+        line("", [format!("{} samples", Recipe::SMALL), "samples".into(), String::new()]),
         row("--output-areas", &|r| output(r.network.output_areas).into()),
         row("--feedback", &|r| FEEDBACK.name(r.network.feedback).into()),
         row("--epochs", &|r| r.train.epochs.to_string()),
@@ -52,16 +49,4 @@ pub(crate) fn table() -> String {
 fn recipe(preset: Preset, samples: usize) -> Result<Recipe, DataError> {
     let data = Dataset::new("", Matrix::zeros(samples, 1)?, vec![0; samples], 2, (0.0, 1.0))?;
     Ok(Recipe::new(preset, &data, &[1], AREAS))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_small_data_of_the_help_are_those_of_the_library() {
-        let tuned = |samples| recipe(Preset::Tuned, samples).expect("a recipe").train;
-        assert_eq!(tuned(1), tuned(SMALL));
-        assert_ne!(tuned(SMALL), tuned(SMALL + 1));
-    }
 }

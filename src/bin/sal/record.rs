@@ -1,6 +1,6 @@
 //! A run as one JSON object: `config` to repeat it, `epochs` as they went, `final` for what came of it.
 
-use crate::choices::{AVERAGING, FEEDBACK, OPTIMIZER, PRESET, ROUTER};
+use crate::choices::{AVERAGING, FEEDBACK, FEEDBACK_ENTRIES, OPTIMIZER, PRESET, ROUTER};
 use crate::failure::Failure;
 use crate::train::Run;
 use sal_kernels::data::Scaling;
@@ -58,6 +58,7 @@ fn config(run: &Run<'_>) -> Result<Value, Failure> {
         "averaging": AVERAGING.name(network.averaging),
         "router": router(&network.router, network.areas)?,
         "feedback": FEEDBACK.name(network.feedback),
+        "feedback_entries": FEEDBACK_ENTRIES.name(network.feedback_entries),
         "shared_feedback": network.shared_feedback,
         "zero_output": network.zero_output,
         "scaling": scaling(run.recipe.scaling),

@@ -6,7 +6,7 @@
 //! ```
 
 use crate::atomic::Target;
-use crate::choices::{AVERAGING, FEEDBACK, OPTIMIZER, PRESET, ROUTER};
+use crate::choices::{AVERAGING, FEEDBACK, FEEDBACK_ENTRIES, OPTIMIZER, PRESET, ROUTER};
 use crate::cpu;
 use crate::failure::Failure;
 use crate::flags::Flags;
@@ -15,7 +15,7 @@ use crate::progress::{Progress, Table};
 use crate::record;
 use crate::source::{Part, Source};
 use sal_kernels::Isa;
-use sal_kernels::model::Network;
+use sal_kernels::model::{FeedbackMode, Network};
 use sal_kernels::train::{EpochReport, Recipe, Summary, train};
 
 /// What a run is made of.
@@ -101,7 +101,14 @@ fn header(run: &Run<'_>) -> Vec<String> {
             format!("{}, {similarity}{tied}", ROUTER.name(network.router.rule))
         }
     };
-    let shared = if network.shared_feedback { ", shared by the areas" } else { "" };
+    let feedback = match network.feedback {
+        FeedbackMode::Backprop => FEEDBACK.name(network.feedback).into(),
+        mode => {
+            let entries = FEEDBACK_ENTRIES.name(network.feedback_entries);
+            let shared = if network.shared_feedback { ", shared by the areas" } else { "" };
+            format!("{}, {entries} entries{shared}", FEEDBACK.name(mode))
+        }
+    };
     let warm = match train.warm_epochs() {
         0 => String::new(),
         n => format!(" ({n} dense)"),
@@ -124,7 +131,7 @@ fn header(run: &Run<'_>) -> Vec<String> {
             format!("{}, of which {} active per sample", run.parameters, run.active_parameters),
         ),
         ("router", router),
-        ("feedback", format!("{}{shared}", FEEDBACK.name(network.feedback))),
+        ("feedback", feedback),
         ("preset", PRESET.name(run.flags.preset).into()),
         (
             "training",

@@ -35,6 +35,7 @@
 //! [arXiv 2601.21561]: https://arxiv.org/abs/2601.21561
 #![deny(unsafe_code)]
 
+pub mod caches;
 pub mod data;
 mod gemm;
 pub mod kernels;

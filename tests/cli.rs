@@ -577,7 +577,8 @@ fn a_reader_that_leaves_ends_the_run_quietly() {
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
 
-    for args in [&["info"][..], &["--help"], &["train", "--help"]] {
+    let bench = ["bench", "--shapes", "8x8", "--seconds", "0.01", "--threads", "1"];
+    for args in [&["info"][..], &["--help"], &["train", "--help"], &bench] {
         let mut child = sal(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let mut stderr = String::new();
@@ -650,11 +651,21 @@ fn help_texts_name_every_flag() {
         assert!(widest.is_some_and(|n| n <= 100), "a line of {widest:?} characters");
     }
     let help = run(&["--help"]).good();
-    for text in ["train", "info", "Examples:", "sal train digits", "SAL_ISA"] {
+    for text in ["train", "info", "bench", "Examples:", "sal train digits", "SAL_ISA"] {
         assert!(help.contains(text), "{text}");
     }
     let help = run(&["info", "--help"]).good();
     assert!(help.contains("--json") && help.contains("Examples:"));
+    for help in [run(&["bench", "-h"]).good(), run(&["bench", "--help"]).good()] {
+        let flags = "--verbs --shapes --areas --batches --profile --seconds --threads --isa --json";
+        for text in
+            flags.split(' ').chain(["Grid:", "Run:", "Columns:", "Keys of --json", "Examples:"])
+        {
+            assert!(help.contains(text), "{text}");
+        }
+        let widest = help.lines().map(|line| line.chars().count()).max();
+        assert!(widest.is_some_and(|n| n <= 100), "a line of {widest:?} characters");
+    }
     let version = format!("sal {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(run(&["--version"]).good(), version);
 }
@@ -707,4 +718,149 @@ fn info_tells_what_the_machine_offers() {
     }
     let chosen = &json(Some("portable"))["isa"];
     assert_eq!(chosen, &serde_json::json!({"chosen": "portable", "by_sal_isa": true}));
+}
+
+/// A grid that takes a moment, and `more` flags.
+fn bench(more: &[&str]) -> Done {
+    run(&[&["bench", "--shapes", "40x24", "--seconds", "0.01", "--threads", "1"], more].concat())
+}
+
+#[test]
+fn a_bench_prints_the_limits_and_a_line_for_each_point() {
+    let out = bench(&["--areas", "1,3", "--batches", "1,30", "--isa", "portable"]).good();
+    let (header, rest) = out.split_once("\n\n").unwrap();
+    let (table, closing) = rest.split_once("\n\n").unwrap();
+    // Verbs of one area, then of three; the router has 32 directions and a score for each area.
+    let one = 31 * (33 + 24 + 40 + 40) + 2 * 40 * 24;
+    let three = 31 * (35 + 24) + 2 * 3 * 40 * 24;
+    assert_eq!(field(closing, "checked"), format!("{} entries, all right", one + three));
+    let labels = ["isa", "threads", "profile", "caches", "fma peak", "read", "update"];
+    assert_eq!(header.lines().count(), labels.len());
+    labels.iter().for_each(|label| assert!(!field(header, label).is_empty()));
+    assert_eq!(field(header, "isa"), "portable, tile 4x8");
+    assert_eq!(field(header, "profile"), "balanced");
+    let peak: f64 = field(header, "fma peak").strip_suffix(" GFLOP/s").unwrap().parse().unwrap();
+    assert!(peak > 0.0);
+
+    let lines: Vec<_> = table.lines().collect();
+    let columns =
+        "verb shape areas batch path tile MB min us median us rate roof unit share bound by";
+    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>().join(" "), columns);
+    // Feedback has one matrix for any number of areas.
+    let (one, three) = ("route forward feedback feedback_signs update", "route forward update");
+    let verbs = [(one, "1"), (three, "3")].into_iter().flat_map(|(verbs, areas)| {
+        verbs.split(' ').flat_map(move |verb| [(verb, areas, "1"), (verb, areas, "30")])
+    });
+    let verbs: Vec<_> = verbs.collect();
+    assert_eq!(lines.len(), 1 + verbs.len(), "{table}");
+    let share = lines[0].find("share").unwrap();
+    for (line, (verb, areas, batch)) in lines[1..].iter().zip(verbs) {
+        let cells: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(cells[..4], [verb, "40x24", areas, batch], "{line}");
+        assert!(line[share..share + 5].ends_with(" %"), "not aligned: {line}");
+        let path = match (verb, areas, batch) {
+            ("feedback_signs", ..) => "lookups",
+            (_, _, "1") => "few rows",
+            _ => "tiles",
+        };
+        assert_eq!(line[lines[0].find("path").unwrap()..].split("  ").next(), Some(path), "{line}");
+        assert!(["arithmetic", "L2"].contains(cells.last().unwrap()), "{line}");
+    }
+}
+
+#[test]
+fn a_bench_as_json_has_what_the_help_says() {
+    let flags = ["--areas", "3", "--batches", "7", "--profile", "zipf", "--json"];
+    let text = bench(&flags).good();
+    let told: Value = serde_json::from_str(&text).unwrap();
+    let top = ["version", "isa", "threads", "profile", "checked", "caches", "limits"];
+    let top = [&top[..], &["limits_after", "points"]].concat();
+    assert_eq!(keys(&told), top);
+    assert_eq!((&told["checked"], &told["threads"]), (&Value::Bool(true), &Value::from(1)));
+    let limits = ["fma", "l2_read", "l2_update", "l3_read", "l3_update", "memory_read"];
+    assert_eq!(keys(&told["limits"]), [&limits[..], &["memory_update"]].concat());
+    assert_eq!(keys(&told["caches"]), ["l2_bytes", "l3_bytes"]);
+    let positive = |value: &Value, key: &str| {
+        assert!(value[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {}", value[key]);
+    };
+    limits.iter().for_each(|key| positive(&told["limits"], key));
+    assert_eq!(keys(&told["limits_after"]), keys(&told["limits"]));
+
+    let points = told["points"].as_array().unwrap();
+    let verbs: Vec<_> = points.iter().map(|p| p["verb"].as_str().unwrap()).collect();
+    assert_eq!(verbs, ["route", "forward", "feedback", "feedback_signs", "update"]);
+    let names = ["verb", "profile", "isa", "path", "label", "bound"];
+    let figures = [
+        "d_in",
+        "d_out",
+        "areas",
+        "batch",
+        "flop",
+        "bytes",
+        "working_set",
+        "checked_entries",
+        "calls",
+        "seconds_min",
+        "seconds_median",
+        "flop_per_second",
+        "bytes_per_second",
+        "roof_seconds",
+        "share",
+    ];
+    let help = run(&["bench", "--help"]).good();
+    top.iter().chain(&limits).for_each(|key| assert!(help.contains(key), "{key}"));
+    for point in points {
+        names.iter().for_each(|key| assert!(point[key].is_string(), "{key}: {}", point[key]));
+        figures.iter().for_each(|key| positive(point, key));
+        assert_eq!(point["tile"].as_array().unwrap().len(), 2);
+        for key in keys(point) {
+            assert!(help.contains(key), "{key}");
+            assert!(names.contains(&key) || figures.contains(&key) || key == "tile", "{key}");
+        }
+        assert!(point["seconds_min"].as_f64() <= point["seconds_median"].as_f64());
+    }
+    assert_eq!(points[1]["flop"], 2.0 * 7.0 * 40.0 * 24.0);
+    assert_eq!(points[1]["checked_entries"], 7 * 24);
+    assert_eq!(points[4]["checked_entries"], 3 * 40 * 24);
+    assert_eq!(points[2]["areas"], 1);
+}
+
+#[test]
+fn a_bench_runs_every_profile_on_any_number_of_threads() {
+    for profile in ["balanced", "hot50", "hot80", "zipf"] {
+        let flags = ["--profile", profile, "--threads", "3", "--verbs", "forward,update"];
+        let out =
+            run(&[&["bench", "--shapes", "600x333", "--seconds", "0.01"], &flags[..]].concat());
+        let out = out.good();
+        assert_eq!((field(&out, "profile"), field(&out, "threads")), (profile, "3"));
+    }
+}
+
+#[test]
+fn what_a_bench_cannot_do_is_refused() {
+    for (flag, value, want) in [
+        ("--shapes", "784", "want two whole numbers from 1 to 1000000, as in 784x256"),
+        ("--shapes", "0x5", "want two whole numbers"),
+        ("--shapes", "5x", "want two whole numbers"),
+        ("--areas", "0", "want a whole number from 1 to 4096"),
+        ("--batches", "1000001", "want a whole number from 1 to 1000000"),
+        ("--threads", "0", "want a whole number from 1 to "),
+        ("--seconds", "0", "want a number above 0, at most 3600"),
+        ("--seconds", "-1", "want a number above 0"),
+        ("--seconds", "1e9", "want a number above 0"),
+        ("--verbs", "backward", ""),
+        ("--profile", "hot", ""),
+    ] {
+        let message = run(&["bench", flag, value]).misused();
+        let start = format!("invalid value '{value}' for '{flag} <");
+        assert!(message.starts_with(&start) && message.contains(want), "{message}");
+    }
+    assert!(bench(&["--areas", "1,,2"]).misused().contains("invalid value '' for '--areas <"));
+    assert!(bench(&["--isa", "nonsense"]).refused(2).starts_with("--isa: instruction set"));
+    // Four terabytes.
+    let huge = ["bench", "--shapes", "1000000x1000000", "--areas", "1", "--batches", "1"];
+    let message = run(&[&huge[..], &["--verbs", "forward"]].concat()).failed(1);
+    assert!(message.contains("memory"), "{message}");
+    #[cfg(target_os = "linux")]
+    assert!(message.starts_with("forward 1000000x1000000, areas 1, batch 1: wants "), "{message}");
 }

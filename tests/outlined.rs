@@ -8,9 +8,9 @@ mod common;
 use common::calls::{Call, Router};
 use common::{Pad, say};
 use object::{Object, ObjectSymbol};
-use sal_kernels::Isa;
 use sal_kernels::kernels::{Activation, Averaging, Optimizer, Similarity, UpdateRule};
 use sal_kernels::reference::Shape;
+use sal_kernels::{Isa, limits};
 use std::time::Duration;
 
 /// Calls every verb once, so that its code is in this binary, for each instruction set that it was compiled for.
@@ -39,7 +39,9 @@ fn link_every_kernel() {
         call.update(&mut layer, &one, &one, &rule);
         assert!(layer.weights.get(0, 0, 0) < 1.0);
     }
-    assert!(sal_kernels::limits::fma_peak(isa, Duration::ZERO) > 0.0);
+    assert!(limits::fma_peak(isa, Duration::ZERO) > 0.0);
+    assert!(limits::read_bandwidth(isa, 1000, Duration::ZERO).unwrap() > 0.0);
+    assert!(limits::update_bandwidth(isa, 1000, Duration::ZERO).unwrap() > 0.0);
 }
 
 /// Two parts each of names that must be there, at least as often as there are kinds of kernels: doors on x86-64, and the

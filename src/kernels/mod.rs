@@ -9,12 +9,14 @@
 //! ```
 //! After an error no output was changed. Non-finite values are data: a NaN stays in its own row.
 
+mod explain;
 mod feedback;
 mod forward;
 mod loss;
 mod route;
 mod update;
 
+pub use explain::{Bound, Explanation, Path, Roof, Shape, Verb};
 pub use feedback::{feedback, feedback_signs};
 pub use forward::{Activation, forward};
 pub use loss::{softmax_cross_entropy, squared_error};

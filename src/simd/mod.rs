@@ -64,6 +64,22 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// - `p` is valid for writes of `n <= LANES` values
     unsafe fn store_first(self, p: *mut f32, v: Self::V, n: usize);
 
+    /// The first [`Simd::LANES`] values of a slice; panics if it is shorter.
+    #[inline(always)]
+    fn load_slice(self, from: &[f32]) -> Self::V {
+        let from = &from[..Self::LANES];
+        // SAFETY: the slice was just cut to LANES values.
+        unsafe { self.load(from.as_ptr()) }
+    }
+
+    /// Writes the first [`Simd::LANES`] values of a slice; panics if it is shorter.
+    #[inline(always)]
+    fn store_slice(self, to: &mut [f32], v: Self::V) {
+        let to = &mut to[..Self::LANES];
+        // SAFETY: the slice was just cut to LANES values.
+        unsafe { self.store(to.as_mut_ptr(), v) }
+    }
+
     /// Rows of signs that one [`Simd::lookup`] covers.
     const SIGNS: usize;
     /// Entries of a table: 2^SIGNS sums, or half of them where the other half is their negative.
@@ -207,6 +223,10 @@ fn heights<S: Simd>(_: S) -> &'static [usize] {
     S::HEIGHTS
 }
 
+fn sign_rows<S: Simd>(_: S) -> usize {
+    S::SIGN_ROWS
+}
+
 impl Isa {
     /// Every instruction set that this CPU can run, slowest first.
     pub fn available() -> Vec<Isa> {
@@ -290,6 +310,11 @@ impl Isa {
     /// Heights of the register tiles, tallest first.
     pub fn tile_heights(self) -> &'static [usize] {
         each_isa!(self, s => heights(s))
+    }
+
+    /// Most rows of a tile of lookups.
+    pub(crate) fn sign_rows(self) -> usize {
+        each_isa!(self, s => sign_rows(s))
     }
 
     /// Enters the door of this instruction set, once for a kernel call or a task of it.

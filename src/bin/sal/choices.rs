@@ -1,7 +1,8 @@
 //! The named values of flags: one table for what the parser takes, what the help says and what a run reports.
 
+use crate::bench::Profile;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use sal_kernels::kernels::{Averaging, Optimizer};
+use sal_kernels::kernels::{Averaging, Optimizer, Verb};
 use sal_kernels::model::{FeedbackEntries, FeedbackMode, RouterRule};
 use sal_kernels::train::Preset;
 use std::mem::discriminant;
@@ -55,6 +56,21 @@ pub(crate) static FEEDBACK: Choices<FeedbackMode> = Choices(&[
     ("fa", FeedbackMode::Sequential, "feedback alignment, from layer to layer"),
     ("dfa", FeedbackMode::Direct, "direct: from the output to each layer"),
     ("bp", FeedbackMode::Backprop, "backpropagation, a baseline for comparison"),
+]);
+
+pub(crate) static VERB: Choices<Verb> = Choices(&[
+    ("route", Verb::Route, "32 directions, plain products: which area each sample uses"),
+    ("forward", Verb::Forward, "each sample through its own area, with bias and ReLU"),
+    ("feedback", Verb::Feedback, "the error, from outputs to inputs, through one matrix"),
+    ("feedback_signs", Verb::FeedbackSigns, "the same through one bit an entry"),
+    ("update", Verb::Update, "plain SGD, in place"),
+]);
+
+pub(crate) static PROFILE: Choices<Profile> = Choices(&[
+    ("balanced", Profile::Balanced, "all areas alike"),
+    ("hot50", Profile::Hot50, "half of the samples in one area, the others alike"),
+    ("hot80", Profile::Hot80, "four fifths of the samples in one area, the others alike"),
+    ("zipf", Profile::Zipf, "area k has a share of 1/k"),
 ]);
 
 pub(crate) static FEEDBACK_ENTRIES: Choices<FeedbackEntries> = Choices(&[

@@ -1,4 +1,4 @@
-//! What the machine has: instruction sets, the features behind them, caches.
+//! What the machine has: instruction sets and memory.
 
 use crate::failure::Failure;
 use sal_kernels::Isa;
@@ -18,60 +18,40 @@ pub(crate) fn tile(isa: Isa) -> String {
     format!("{height}x{}", isa.panel_width())
 }
 
-/// One cache of the first core.
-#[derive(Debug)]
-pub(crate) struct Cache {
-    pub(crate) level: u32,
-    /// `data`, `instruction` or `unified`.
-    pub(crate) kind: String,
-    pub(crate) bytes: u64,
+/// A pool of so many threads, or of as many as rayon chooses.
+pub(crate) fn pool(threads: Option<usize>) -> Result<rayon::ThreadPool, Failure> {
+    // 0 leaves the number to rayon.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
+    pool.map_err(|error| Failure::Run(format!("threads: {error}")))
 }
 
-/// The caches of the first core in ascending order; none where the system does not tell (only Linux does).
-pub(crate) fn caches() -> Vec<Cache> {
-    let mut caches: Vec<Cache> = (0..16).filter_map(cache).collect();
-    caches.sort_by(|a, b| (a.level, &a.kind).cmp(&(b.level, &b.kind)));
-    caches
+/// Bytes of memory that can be had, as far as the system tells (only Linux does): what is available, and no more than
+/// the control group of this process may have.
+pub(crate) fn free_memory() -> Option<u64> {
+    let read = |path| std::fs::read_to_string(path).ok();
+    let available = read("/proc/meminfo").and_then(|text| available(&text));
+    let most = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse().ok());
+    available.into_iter().chain(most).min()
 }
 
-fn cache(index: u32) -> Option<Cache> {
-    let read = |file| {
-        let path = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{file}");
-        Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
-    };
-    Some(Cache {
-        level: read("level")?.parse().ok()?,
-        kind: read("type")?.to_lowercase(),
-        bytes: bytes(&read("size")?)?,
-    })
-}
-
-/// `32K` -> 32768.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(['K', 'M', 'G']);
-    let shift = match &text[digits.len()..] {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+/// The line `MemAvailable:   123456 kB`.
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::available;
 
     #[test]
-    fn sizes_are_read_as_linux_writes_them() {
-        assert_eq!(bytes("32K"), Some(32_768));
-        assert_eq!(bytes("2M"), Some(2_097_152));
-        assert_eq!(bytes("512"), Some(512));
+    fn available_memory_is_read_as_linux_writes_it() {
+        let text = "MemTotal:  24000000 kB\nMemAvailable:   22000001 kB\nBuffers: 1 kB\n";
+        assert_eq!(available(text), Some(22_000_001 * 1024));
         for odd in
-            ["", "K", "1KK", "1 K", "-1K", "x", "99999999999999999999K", "99999999999999999G"]
+            ["", "MemAvailable: 1", "MemAvailable: x kB", "MemAvailable: 99999999999999999999 kB"]
         {
-            assert_eq!(bytes(odd), None, "{odd:?}");
+            assert_eq!(available(odd), None, "{odd:?}");
         }
     }
 }

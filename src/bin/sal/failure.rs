@@ -40,6 +40,12 @@ impl From<DataError> for Failure {
     }
 }
 
+impl From<KernelError> for Failure {
+    fn from(error: KernelError) -> Self {
+        Self::Run(error.to_string())
+    }
+}
+
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         TrainError::from(error).into()

@@ -189,7 +189,7 @@ impl Widths {
     }
 }
 
-fn whole<const MAX: usize>(text: &str) -> Result<usize, String> {
+pub(crate) fn whole<const MAX: usize>(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|n| (1..=MAX).contains(n));
     number.ok_or_else(|| format!("want a whole number from 1 to {MAX}"))
 }
@@ -198,7 +198,7 @@ fn seed(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("want a whole number from 0 to {}", u64::MAX))
 }
 
-fn positive(text: &str) -> Result<f32, &'static str> {
+pub(crate) fn positive(text: &str) -> Result<f32, &'static str> {
     let number = text.parse().ok().filter(|x: &f32| x.is_finite() && *x > 0.0);
     number.ok_or("want a finite number above 0")
 }

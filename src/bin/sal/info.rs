@@ -1,9 +1,10 @@
 //! `sal info`: what this machine offers, and what the kernels make of it.
 
-use crate::cpu::{self, Cache};
+use crate::cpu;
 use crate::failure::Failure;
 use crate::output::Output;
 use sal_kernels::Isa;
+use sal_kernels::caches::{Cache, caches};
 use serde_json::{Value, json};
 use std::env::consts::{ARCH, OS};
 use std::thread::available_parallelism;
@@ -26,7 +27,7 @@ pub(crate) struct Flags {
 struct Machine {
     isa: Isa,
     by_variable: bool,
-    caches: Vec<Cache>,
+    caches: &'static [Cache],
     threads: usize,
     available_threads: Option<usize>,
 }
@@ -35,7 +36,7 @@ pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
     let machine = Machine {
         isa: cpu::choose(None)?,
         by_variable: std::env::var_os("SAL_ISA").is_some_and(|name| !name.is_empty()),
-        caches: cpu::caches(),
+        caches: caches(),
         threads: rayon::current_num_threads(),
         available_threads: available_parallelism().ok().map(usize::from),
     };
@@ -83,7 +84,8 @@ impl Machine {
     fn json(&self) -> Value {
         let features = Isa::features().into_iter().map(|(name, has)| (name.to_owned(), has.into()));
         let caches = self.caches.iter();
-        let caches = caches.map(|c| json!({ "level": c.level, "type": c.kind, "bytes": c.bytes }));
+        let caches = caches
+            .map(|c| json!({ "level": c.level, "type": c.kind.to_string(), "bytes": c.bytes }));
         let isas = Isa::available().into_iter().map(|isa| {
             json!({
                 "name": isa.name().as_str(),
@@ -109,7 +111,7 @@ fn or(texts: Vec<String>, none: &str) -> String {
     if texts.is_empty() { none.into() } else { texts.join(", ") }
 }
 
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: usize) -> String {
     match bytes {
         b if b >= 1 << 20 && b % (1 << 20) == 0 => format!("{} MiB", b >> 20),
         b if b >= 1 << 10 && b % (1 << 10) == 0 => format!("{} KiB", b >> 10),

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod atomic;
+mod bench;
 mod choices;
 mod cpu;
 mod failure;
@@ -28,6 +29,7 @@ Examples:
   sal train digits
   sal train path/to/mnist --areas 16 --epochs 10 --json run.json
   sal info
+  sal bench --shapes 1024x1024
 
 The environment variable SAL_ISA chooses an instruction set for every command, as --isa does.";
 
@@ -43,6 +45,7 @@ struct Cli {
 enum Command {
     Train(Box<flags::Flags>),
     Info(info::Flags),
+    Bench(bench::Flags),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Train(flags) => train::run(&flags),
         Command::Info(flags) => info::run(&flags),
+        Command::Bench(flags) => bench::run(&flags),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

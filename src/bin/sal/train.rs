@@ -39,9 +39,7 @@ impl Run<'_> {
 pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
     let isa = cpu::choose(flags.isa.as_deref())?;
     let target = flags.json.as_deref().map(Target::new).transpose()?;
-    // 0 leaves the number to rayon.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(flags.threads.unwrap_or(0)).build();
-    let pool = pool.map_err(|error| Failure::Run(format!("threads: {error}")))?;
+    let pool = cpu::pool(flags.threads)?;
     pool.install(|| run_here(flags, isa, target.as_ref()))
 }
 

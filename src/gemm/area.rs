@@ -1,17 +1,15 @@
-//! The macro-kernels: all tiles of one task.
+//! The macro-kernels of products: all tiles of one task.
 //!
 //! ```text
 //! Product      for panel in panels:  for rows in heights(rows of the block): tile       panel stays in L1/L2
 //!              few rows: panels abreast, and only the input columns that are used      each weight is read once
 //! SignProduct  for rows in blocks:  make tables;  for panel in panels:  tile            lookups instead of products
-//! RankUpdate   pack inputs;  for panel in panels:  pack deltas;  for weight rows in heights: tile     one pass over the weights
 //! ```
 
 use super::pack::{self, Buffers};
-use super::store::{AdamW, Epilogue, Momentum, Piece, Rule, ScatterBlock, Sgd};
-use super::tile::{Ahead, Depth, ListedUpdateTile, ProductTile, SignTile, Sums, UpdateTile};
+use super::store::{Epilogue, ScatterBlock};
+use super::tile::{Ahead, Depth, ProductTile, SignTile};
 use crate::matrix::MatrixRef;
-use crate::panels::largest;
 use crate::signs::WORD;
 use crate::simd::{Op, Simd};
 use std::ops::Range;
@@ -53,10 +51,10 @@ pub(crate) const FEW_ROWS: usize = 8;
 
 /// Of the columns of few rows, the share that may be used at most for the others to be skipped, in per cent: a list of
 /// columns costs more than a walk through all of them.
-const USED_PERCENT: usize = 50;
+pub(super) const USED_PERCENT: usize = 50;
 
 /// Panels from which on a list of columns is worth its making.
-const LISTED_PANELS: usize = 4;
+pub(super) const LISTED_PANELS: usize = 4;
 
 /// Depth above which a product is cut into blocks of the depth, and what they are then: part of a panel and the input
 /// rows of a tile stay in the nearest caches.
@@ -228,171 +226,5 @@ impl<E: Epilogue> Op for SignProduct<'_, E> {
                 });
             }
         }
-    }
-}
-
-/// The optimiser's constants for one area and one step.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Step {
-    Sgd,
-    Momentum { momentum: f32, lr: f32 },
-    AdamW { beta1: f32, beta2: f32, step: f32, unbias: f32, eps: f32 },
-}
-
-/// A task of an update: some rows of one panel, or neighbouring whole panels, of one area's weights and moments.
-pub(crate) struct RankUpdate<'a> {
-    /// The layer's input; nothing for a bias, whose input is one.
-    pub(crate) inputs: Option<MatrixRef<'a>>,
-    pub(crate) deltas: MatrixRef<'a>,
-    /// The samples of the area.
-    pub(crate) samples: &'a [u32],
-    /// Factor of the deltas: `c` of the averaging, times `-lr` for SGD.
-    pub(crate) scale: f32,
-    pub(crate) keep: f32,
-    pub(crate) step: Step,
-    /// Whether a zero input changes nothing: deltas are finite, weights do not decay, and there are no moments.
-    pub(crate) skip: bool,
-    pub(crate) panels: Range<usize>,
-    /// Weight rows of each panel, which belong to columns of the input.
-    pub(crate) rows: Range<usize>,
-    pub(crate) weights: &'a mut [f32],
-    /// Empty where the optimiser has none.
-    pub(crate) first_moment: &'a mut [f32],
-    /// Empty where the optimiser has none.
-    pub(crate) second_moment: &'a mut [f32],
-}
-
-/// A task of an update with the memory that it works in.
-pub(crate) struct BufferedUpdate<'a> {
-    pub(crate) task: RankUpdate<'a>,
-    pub(crate) buffers: &'a mut Buffers,
-}
-
-/// Samples of an update that are packed at a time.
-const SAMPLES: usize = 128;
-
-/// Bytes of packed inputs: they stay in L2 while all panels pass over them.
-const PACKED_BYTES: usize = 128 << 10;
-
-impl Op for BufferedUpdate<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { task, buffers: Buffers { inputs: packed, deltas, sums, used, .. } } = self;
-        let RankUpdate { inputs, samples, scale, keep, panels, rows, .. } = task;
-        let few = task.skip && samples.len() <= FEW_ROWS && panels.len() >= LISTED_PANELS;
-        let most = |x: MatrixRef<'_>| x.cols() * USED_PERCENT / 100;
-        let skip = few && inputs.is_some_and(|x| used.find(x, samples, most(x)));
-        let blocks = samples.len().div_ceil(SAMPLES).max(1);
-        let some = samples.len().div_ceil(blocks).max(1);
-        let kc = PACKED_BYTES / (some * size_of::<f32>());
-        let kc = kc.max(1).next_multiple_of(S::HEIGHTS[0]);
-        for from in rows.clone().step_by(kc) {
-            let block = from..rows.end.min(from + kc);
-            let listed = skip.then(|| within(used.list(), block.clone()));
-            sums.clear();
-            if blocks > 1 {
-                sums.resize(panels.len() * block.len() * S::NR, 0.0);
-            }
-            let ahead = Ahead::update_step(S::HEIGHTS[0] * S::NR * size_of::<f32>(), some);
-            for (nth, samples) in samples.chunks(some).enumerate() {
-                pack::inputs(s, inputs, samples, &block, listed, packed);
-                for panel in panels.clone() {
-                    pack::deltas(task.deltas, samples, panel * S::NR, S::NR, scale, deltas);
-                    let at = (panel - panels.start) * rows.len() + block.start - rows.start;
-                    let at = at * S::NR..(at + block.len()) * S::NR;
-                    let len = if blocks > 1 { block.len() * S::NR } else { 0 };
-                    let sums = Piece::new(&mut sums[(panel - panels.start) * len..][..len]);
-                    let sums = Sums { values: sums, resume: nth > 0, finish: nth + 1 == blocks };
-                    let tiles = PanelTiles { inputs: packed, deltas, block: &block, sums, ahead };
-                    let weights = Piece::new(&mut task.weights[at.clone()]);
-                    match (task.step, listed) {
-                        (Step::Sgd, Some(list)) => tiles.listed(s, Sgd { weights, keep }, list),
-                        (Step::Sgd, None) => tiles.all(s, Sgd { weights, keep }),
-                        (Step::Momentum { momentum, lr }, _) => {
-                            let first = Piece::new(&mut task.first_moment[at]);
-                            tiles.all(s, Momentum { weights, first, keep, momentum, lr });
-                        }
-                        (Step::AdamW { beta1, beta2, step, unbias, eps }, _) => {
-                            let first = Piece::new(&mut task.first_moment[at.clone()]);
-                            let second = Piece::new(&mut task.second_moment[at]);
-                            tiles.all(
-                                s,
-                                AdamW {
-                                    weights,
-                                    first,
-                                    second,
-                                    keep,
-                                    beta1,
-                                    beta2,
-                                    step,
-                                    unbias,
-                                    eps,
-                                },
-                            );
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The part of an ascending list that lies in `range`.
-#[inline(always)]
-fn within(list: &[u32], range: Range<usize>) -> &[u32] {
-    let at = |limit| list.partition_point(|&x| (x as usize) < limit);
-    &list[at(range.start)..at(range.end)]
-}
-
-/// The tiles of one block of weight rows in one panel.
-struct PanelTiles<'a> {
-    /// From `pack::inputs`.
-    inputs: &'a [f32],
-    /// From `pack::deltas`.
-    deltas: &'a [f32],
-    block: &'a Range<usize>,
-    sums: Sums<'a>,
-    ahead: usize,
-}
-
-impl PanelTiles<'_> {
-    #[inline(always)]
-    fn tile<S: Simd, R>(&self, rule: R, done: usize, first: usize) -> UpdateTile<'_, R> {
-        let Self { inputs, deltas, sums, ahead, .. } = *self;
-        let samples = deltas.len() / S::NR;
-        UpdateTile { inputs: &inputs[done * samples..], deltas, first, rule, sums, ahead }
-    }
-
-    /// All rows of the block.
-    #[inline(always)]
-    fn all<S: Simd, R: Rule>(&self, s: S, rule: R) {
-        for_each_height!(S, s, 0..self.block.len(), |done| self.tile::<S, R>(rule, done, done));
-    }
-
-    /// The rows of the block that the list names.
-    #[inline(always)]
-    fn listed<S: Simd, R: Rule>(&self, s: S, rule: R, list: &[u32]) {
-        for_each_height!(S, s, 0..list.len(), |done| ListedUpdateTile {
-            tile: self.tile::<S, R>(rule, done, self.block.start),
-            list: &list[done..],
-        });
-    }
-}
-
-/// The largest magnitude in some rows; infinite or NaN if one is there.
-pub(crate) struct Largest<'a> {
-    pub(crate) of: MatrixRef<'a>,
-    pub(crate) rows: &'a [u32],
-}
-
-impl Op for Largest<'_> {
-    type Out = f32;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> f32 {
-        let of_row = |&row: &u32| largest(self.of.row(row as usize)).to_bits();
-        f32::from_bits(self.rows.iter().map(of_row).max().unwrap_or(0))
     }
 }

@@ -7,7 +7,10 @@
 //! This floor knows panels and plans, and neither layers nor losses. Its callers in `kernels` check every shape.
 
 pub(crate) mod area;
+#[allow(unsafe_code)]
+mod few_rows;
 pub(crate) mod pack;
+pub(crate) mod rank;
 pub(crate) mod schedule;
 #[allow(unsafe_code)]
 pub(crate) mod store;

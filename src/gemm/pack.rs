@@ -108,47 +108,48 @@ fn count(used: &[bool; STRIP]) -> usize {
     used.iter().filter(|&&used| used).count()
 }
 
-/// Packs columns `col..col + nr` of the given rows, scaled; lanes beyond the last column are zero.
+/// Packs columns `col..col + NR` of the given rows, scaled; lanes beyond the last column are zero.
 #[inline(always)]
-pub(crate) fn deltas(
+pub(crate) fn deltas<S: Simd>(
     from: MatrixRef<'_>,
     rows: &[u32],
     col: usize,
-    nr: usize,
     scale: f32,
     packed: &mut Aligned,
 ) {
-    let width = nr.min(from.cols() - col);
-    packed.clear();
+    let nr = S::NR;
     packed.resize(rows.len() * nr, 0.0);
+    let whole = from.cols() - col >= nr;
     for (to, &row) in packed.chunks_exact_mut(nr).zip(rows) {
-        for (to, &x) in to.iter_mut().zip(&from.row(row as usize)[col..col + width]) {
-            *to = scale * x;
+        let from = &from.row(row as usize)[col..];
+        if whole {
+            // As many as the compiler knows of, so that they become vectors.
+            to[..S::NR].iter_mut().zip(&from[..S::NR]).for_each(|(to, &x)| *to = scale * x);
+        } else {
+            to[from.len()..].fill(0.0);
+            to.iter_mut().zip(from).for_each(|(to, &x)| *to = scale * x);
         }
     }
 }
 
-/// Packs columns of the given rows for tiles of all heights from the tallest down: those of `block`, or of `listed`.
-/// Without inputs, as for a bias, every value is one.
+/// Packs columns `block` of the given rows for tiles of all heights from the tallest down. Without inputs, as for a bias,
+/// every value is one.
 #[inline(always)]
 pub(crate) fn inputs<S: Simd>(
     s: S,
     from: Option<MatrixRef<'_>>,
     rows: &[u32],
     block: &Range<usize>,
-    listed: Option<&[u32]>,
     packed: &mut Aligned,
 ) {
-    let columns = listed.map_or(block.len(), <[u32]>::len);
-    packed.clear();
-    packed.resize(rows.len() * columns, 1.0);
-    let Some(from) = from else { return };
-    let mut first = 0;
+    packed.resize(rows.len() * block.len(), 1.0);
+    let Some(from) = from else { return packed.fill(1.0) };
+    let mut columns = block.clone();
     for &height in S::HEIGHTS {
-        let tiles = (columns - first) / height;
-        let to = &mut packed[first * rows.len()..];
-        s.tall(height, PackTiles { from, rows, block: block.start, listed, first, tiles, to });
-        first += tiles * height;
+        let tiles = columns.len() / height;
+        let to = &mut packed[(columns.start - block.start) * rows.len()..];
+        s.tall(height, PackTiles { from, rows, first: columns.start, tiles, to });
+        columns.start += tiles * height;
     }
 }
 
@@ -156,8 +157,6 @@ pub(crate) fn inputs<S: Simd>(
 struct PackTiles<'a> {
     from: MatrixRef<'a>,
     rows: &'a [u32],
-    block: usize,
-    listed: Option<&'a [u32]>,
     first: usize,
     tiles: usize,
     to: &'a mut [f32],
@@ -166,24 +165,13 @@ struct PackTiles<'a> {
 impl Tile for PackTiles<'_> {
     #[inline(always)]
     fn at<S: Simd, const H: usize, const NV: usize>(self, _: S) {
-        let (n, columns) = (self.rows.len(), self.first..self.first + self.tiles * H);
+        let (n, len) = (self.rows.len(), self.tiles * H);
         // One tile after another has H values for each of n samples.
-        let (to, _) = self.to[..columns.len() * n].as_chunks_mut::<H>();
+        let (to, _) = self.to[..len * n].as_chunks_mut::<H>();
         for (sample, &row) in self.rows.iter().enumerate() {
-            let row = self.from.row(row as usize);
-            match self.listed {
-                Some(list) => {
-                    let (list, _) = list[columns.clone()].as_chunks::<H>();
-                    for (tile, columns) in list.iter().enumerate() {
-                        to[tile * n + sample] = columns.map(|column| row[column as usize]);
-                    }
-                }
-                None => {
-                    let row = &row[self.block + columns.start..self.block + columns.end];
-                    for (tile, x) in row.as_chunks::<H>().0.iter().enumerate() {
-                        to[tile * n + sample] = *x;
-                    }
-                }
+            let row = &self.from.row(row as usize)[self.first..][..len];
+            for (tile, x) in row.as_chunks::<H>().0.iter().enumerate() {
+                to[tile * n + sample] = *x;
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::simd::{Simd, Tile, WideTile};
 use std::hint::black_box;
 
 /// Which rows of a panel a tile passes over.
-trait Steps: Copy {
+pub(super) trait Steps: Copy {
     /// # Safety
     /// - `t` is less than the number of steps
     unsafe fn row(&self, t: usize) -> usize;
@@ -30,7 +30,7 @@ trait Steps: Copy {
 
 /// One row after another.
 #[derive(Clone, Copy)]
-struct From(usize);
+pub(super) struct From(pub(super) usize);
 
 impl Steps for From {
     #[inline(always)]
@@ -39,15 +39,15 @@ impl Steps for From {
     }
 }
 
-/// The rows of a list.
+/// The rows of a list, counted from a first one.
 #[derive(Clone, Copy)]
-struct Listed(*const u32);
+pub(super) struct Listed(pub(super) *const u32, pub(super) usize);
 
 impl Steps for Listed {
     #[inline(always)]
     unsafe fn row(&self, t: usize) -> usize {
         // SAFETY: the list has a row for each step.
-        unsafe { self.0.add(t).read() as usize }
+        unsafe { self.0.add(t).read() as usize - self.1 }
     }
 }
 
@@ -92,7 +92,7 @@ pub(crate) struct Ahead {
 
 impl Ahead {
     /// How far ahead of a stream that is read once: far enough for the latency of memory.
-    const DISTANCE: usize = 4096;
+    pub(super) const DISTANCE: usize = 4096;
 
     /// Share `part` of `parts` of the values in `next`, over a tile of this depth.
     #[inline(always)]
@@ -411,7 +411,7 @@ impl<E: Epilogue> ProductTile<'_, E> {
                 Depth::Used(_) if H > FEW_ROWS => unreachable!("{H} rows are not few"),
                 Depth::Used(columns) => {
                     let list = columns.list();
-                    let steps = (list.len(), Listed(list.as_ptr()));
+                    let steps = (list.len(), Listed(list.as_ptr(), 0));
                     tile::<S, _, _, _, H, NV, P>(s, steps, a, b, self.ahead, to);
                 }
             }
@@ -529,53 +529,14 @@ pub(crate) struct Sums<'a> {
     pub(crate) finish: bool,
 }
 
-/// As [`UpdateTile`], on the rows of a list.
-pub(crate) struct ListedUpdateTile<'a, R> {
-    /// `first` is what the rows of the list are counted from.
-    pub(crate) tile: UpdateTile<'a, R>,
-    pub(crate) list: &'a [u32],
-}
-
-/// Where row `i` of a tile begins among the weights of its rule.
-trait Offsets: Copy {
-    fn at<S: Simd>(&self, i: usize) -> usize;
-
-    /// The end of the last of `H` rows.
-    fn end<S: Simd, const H: usize>(&self) -> usize;
-}
-
-impl Offsets for From {
-    #[inline(always)]
-    fn at<S: Simd>(&self, i: usize) -> usize {
-        (self.0 + i) * S::NR
-    }
-
-    #[inline(always)]
-    fn end<S: Simd, const H: usize>(&self) -> usize {
-        (self.0 + H) * S::NR
-    }
-}
-
-impl<const H: usize> Offsets for [usize; H] {
-    #[inline(always)]
-    fn at<S: Simd>(&self, i: usize) -> usize {
-        self[i] * S::NR
-    }
-
-    #[inline(always)]
-    fn end<S: Simd, const ROWS: usize>(&self) -> usize {
-        self.iter().fold(0, |end, row| end.max((row + 1) * S::NR))
-    }
-}
-
 #[derive(Clone, Copy)]
-struct ApplyRule<'a, R, O> {
-    rows: O,
+struct ApplyRule<'a, R> {
+    first: usize,
     rule: R,
     sums: Sums<'a>,
 }
 
-impl<R: Rule, O: Offsets> Store for ApplyRule<'_, R, O> {
+impl<R: Rule> Store for ApplyRule<'_, R> {
     #[inline(always)]
     unsafe fn begin<S: Simd, const H: usize, const NV: usize, const P: usize>(
         &self,
@@ -588,7 +549,7 @@ impl<R: Rule, O: Offsets> Store for ApplyRule<'_, R, O> {
         for (i, sums) in sums.iter_mut().enumerate() {
             for (j, sum) in sums[0].iter_mut().enumerate() {
                 // SAFETY: UpdateTile checked that the sums hold the rows of the tile.
-                *sum = unsafe { self.sums.values.load(s, self.rows.at::<S>(i) + j * S::LANES) };
+                *sum = unsafe { self.sums.values.load(s, (self.first + i) * S::NR + j * S::LANES) };
             }
         }
         Some(sums)
@@ -602,7 +563,7 @@ impl<R: Rule, O: Offsets> Store for ApplyRule<'_, R, O> {
     ) {
         for (i, sums) in sums.iter().enumerate() {
             for (j, &sum) in sums[0].iter().enumerate() {
-                let at = self.rows.at::<S>(i) + j * S::LANES;
+                let at = (self.first + i) * S::NR + j * S::LANES;
                 // SAFETY: UpdateTile checked that the rule's weights, or else the sums, hold the rows of the tile.
                 unsafe {
                     if self.sums.finish {
@@ -616,39 +577,21 @@ impl<R: Rule, O: Offsets> Store for ApplyRule<'_, R, O> {
     }
 }
 
-impl<R: Rule> UpdateTile<'_, R> {
-    #[inline(always)]
-    fn run<S: Simd, const H: usize, const NV: usize>(self, s: S, rows: impl Offsets) {
-        let depth = self.deltas.len() / S::NR;
-        assert!(self.inputs.len() >= depth * H, "{} inputs", self.inputs.len());
-        let end = rows.end::<S, H>();
-        assert!(end <= self.rule.len(), "{end} of {} weights", self.rule.len());
-        let whole = !self.sums.resume && self.sums.finish;
-        assert!(whole || end <= self.sums.values.len(), "{end} of the sums");
-        let (a, b) = (PackedColumns::<H>(self.inputs.as_ptr()), self.deltas.as_ptr());
-        let store = ApplyRule { rows, rule: self.rule, sums: self.sums };
-        let ahead = Ahead::update(self.rule.first().wrapping_add(rows.at::<S>(0)), self.ahead);
-        let b = Rhs { first: b, apart: 0 };
-        // SAFETY: the deltas are `depth` rows, the inputs as many times H values; the rule's weights hold every row of
-        // the tile.
-        unsafe { tile::<S, _, _, _, H, NV, 1>(s, (depth, From(0)), a, b, ahead, store) }
-    }
-}
-
 impl<R: Rule> Tile for UpdateTile<'_, R> {
     #[inline(always)]
     fn at<S: Simd, const H: usize, const NV: usize>(self, s: S) {
-        self.run::<S, H, NV>(s, From(self.first));
-    }
-}
-
-impl<R: Rule> Tile for ListedUpdateTile<'_, R> {
-    #[inline(always)]
-    fn at<S: Simd, const H: usize, const NV: usize>(self, s: S) {
-        let mut rows = [0; H];
-        for (to, &row) in rows.iter_mut().zip(&self.list[..H]) {
-            *to = row as usize - self.tile.first;
-        }
-        self.tile.run::<S, H, NV>(s, rows);
+        let depth = self.deltas.len() / S::NR;
+        let (first, end) = (self.first * S::NR, (self.first + H) * S::NR);
+        assert!(self.inputs.len() >= depth * H, "{} inputs", self.inputs.len());
+        assert!(end <= self.rule.len(), "{end} of {} weights", self.rule.len());
+        let whole = !self.sums.resume && self.sums.finish;
+        assert!(whole || end <= self.sums.values.len(), "{end} of the sums");
+        let store = ApplyRule { first: self.first, rule: self.rule, sums: self.sums };
+        let ahead = Ahead::update(self.rule.first().wrapping_add(first), self.ahead);
+        let a = PackedColumns::<H>(self.inputs.as_ptr());
+        let b = Rhs { first: self.deltas.as_ptr(), apart: 0 };
+        // SAFETY: the deltas are `depth` rows, the inputs as many times H values; the rule's weights hold every row of
+        // the tile.
+        unsafe { tile::<S, _, _, _, H, NV, 1>(s, (depth, From(0)), a, b, ahead, store) }
     }
 }

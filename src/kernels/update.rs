@@ -9,8 +9,8 @@
 //! Biases alike, without decay. An area without samples keeps weights, moments and step count, bit for bit.
 
 use super::{KernelError, check, check_isa};
-use crate::gemm::area::{BufferedUpdate, Largest, RankUpdate, Step};
 use crate::gemm::pack::Buffers;
+use crate::gemm::rank::{BufferedUpdate, Largest, RankUpdate, Step};
 use crate::gemm::schedule::{self, Part};
 use crate::matrix::{LayoutError, MatrixRef};
 use crate::panels::Panels;

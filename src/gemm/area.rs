@@ -54,7 +54,7 @@ pub(crate) const FEW_ROWS: usize = 8;
 pub(super) const USED_PERCENT: usize = 50;
 
 /// Panels from which on a list of columns is worth its making.
-pub(super) const LISTED_PANELS: usize = 4;
+pub(crate) const LISTED_PANELS: usize = 4;
 
 /// Depth above which a product is cut into blocks of the depth, and what they are then: part of a panel and the input
 /// rows of a tile stay in the nearest caches.

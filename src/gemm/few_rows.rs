@@ -2,21 +2,27 @@
 //!
 //! ```text
 //! d[H][NV] = the deltas of H samples for one panel
-//! for each weight row c:   sum[NV] = 0
+//! for each weight row c:   sum[NV] = 0, or what the samples before left
 //!                          for i in 0..H: sum += splat(x(i, c)) * d[i]
-//!                          rule(weights of row c, sum)
+//!                          rule(weights of row c, sum), or the sum is left for the next samples
 //! ```
-//! There is no tile to set up and nothing to pack, which for so few samples costs more than the sums. Each sum is the chain
-//! of [`super::tile`], so its bits are the same.
+//! There is no tile to set up and no input to pack, which for few samples, or few panels, costs more than the sums. Each
+//! sum is the chain of [`super::tile`], so its bits are the same.
 
 use super::store::Rule;
-use super::tile::{Ahead, From, Listed, Steps};
+use super::tile::{Ahead, From, Listed, Steps, Sums};
 use crate::matrix::MatrixRef;
 use crate::simd::{Simd, Tile};
 use std::ops::Range;
 
-/// Most samples of an update whose deltas fit in the registers of every instruction set, if it has tiles as high.
-pub(crate) const STREAMED: usize = 6;
+/// Most samples whose deltas fit in the registers of an instruction set: those of its highest tile, up to this.
+const STREAMED: usize = 6;
+
+/// Samples that a stream takes at most; any fewer will do, too.
+#[inline(always)]
+pub(crate) fn streamed<S: Simd>() -> usize {
+    *S::HEIGHTS.iter().find(|&&h| h <= STREAMED).expect("heights end with 1")
+}
 
 /// One panel of weights, updated by as many samples as the tile is high.
 pub(crate) struct StreamUpdate<'a, R> {
@@ -30,6 +36,8 @@ pub(crate) struct StreamUpdate<'a, R> {
     /// Of these rows those that change, in ascending order; nothing if all do.
     pub(crate) listed: Option<&'a [u32]>,
     pub(crate) rule: R,
+    /// For the rows that the rule has.
+    pub(crate) sums: Sums<'a>,
 }
 
 impl<R: Rule> Tile for StreamUpdate<'_, R> {
@@ -38,9 +46,11 @@ impl<R: Rule> Tile for StreamUpdate<'_, R> {
         if H > STREAMED {
             unreachable!("{H} samples are not few");
         }
-        let Self { inputs, samples, deltas, rows, listed, rule } = self;
+        let Self { inputs, samples, deltas, rows, listed, rule, sums } = self;
         assert!(deltas.len() >= H * S::NR, "deltas of {}", deltas.len());
         assert!(rule.len() >= rows.len() * S::NR, "weights of {}", rule.len());
+        let whole = !sums.resume && sums.finish;
+        assert!(whole || sums.values.len() >= rows.len() * S::NR, "{} sums", sums.values.len());
         // One value for each row: from the samples, or a one for all of them.
         let (mut x, one, step) = ([std::ptr::null(); H], 1.0f32, usize::from(inputs.is_some()));
         for (x, &sample) in x.iter_mut().zip(&samples[..H]) {
@@ -53,12 +63,19 @@ impl<R: Rule> Tile for StreamUpdate<'_, R> {
         // through in steps of one, or in none over its single one.
         unsafe {
             match listed {
-                None => stream::<S, R, _, H, NV>(s, (rows.len(), From(0)), x, step, deltas, rule),
+                None => stream::<S, R, _, H, NV>(
+                    s,
+                    (rows.len(), From(0)),
+                    x,
+                    step,
+                    deltas,
+                    (rule, sums),
+                ),
                 Some(list) => {
                     let inside = list.iter().all(|&row| rows.contains(&(row as usize)));
                     assert!(inside, "rows of the list outside of {rows:?}");
                     let steps = (list.len(), Listed(list.as_ptr(), rows.start));
-                    stream::<S, R, _, H, NV>(s, steps, x, step, deltas, rule);
+                    stream::<S, R, _, H, NV>(s, steps, x, step, deltas, (rule, sums));
                 }
             }
         }
@@ -66,7 +83,8 @@ impl<R: Rule> Tile for StreamUpdate<'_, R> {
 }
 
 /// # Safety
-/// - for each row r of `steps` the rule has weights `r * S::NR .. (r + 1) * S::NR`, and `x[i] + r * step` is readable
+/// - for each row r of `steps` the rule, and the sums if they are used, have `r * S::NR .. (r + 1) * S::NR`, and
+///   `x[i] + r * step` is readable
 /// - `deltas` holds `H` rows of `S::NR` values
 #[inline(always)]
 unsafe fn stream<S: Simd, R: Rule, D: Steps, const H: usize, const NV: usize>(
@@ -75,7 +93,7 @@ unsafe fn stream<S: Simd, R: Rule, D: Steps, const H: usize, const NV: usize>(
     x: [*const f32; H],
     step: usize,
     deltas: &[f32],
-    rule: R,
+    (rule, waiting): (R, Sums<'_>),
 ) {
     let mut d = [[s.splat(0.0); NV]; H];
     for (i, d) in d.iter_mut().enumerate() {
@@ -90,6 +108,12 @@ unsafe fn stream<S: Simd, R: Rule, D: Steps, const H: usize, const NV: usize>(
         let at = row * S::NR;
         s.prefetch(rule.first().wrapping_add(at).wrapping_byte_add(Ahead::DISTANCE));
         let mut sums = [s.splat(0.0); NV];
+        if waiting.resume {
+            for (j, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the sums have this row.
+                *sum = unsafe { waiting.values.load(s, at + j * S::LANES) };
+            }
+        }
         for (x, d) in x.iter().zip(&d) {
             // SAFETY: the caller's promise.
             let x = s.splat(unsafe { x.add(row * step).read() });
@@ -98,8 +122,14 @@ unsafe fn stream<S: Simd, R: Rule, D: Steps, const H: usize, const NV: usize>(
             }
         }
         for (j, &sum) in sums.iter().enumerate() {
-            // SAFETY: the rule has the weights of this row.
-            unsafe { rule.apply(s, at + j * S::LANES, sum) };
+            // SAFETY: the rule, or else the sums, have this row.
+            unsafe {
+                if waiting.finish {
+                    rule.apply(s, at + j * S::LANES, sum);
+                } else {
+                    waiting.values.store(s, at + j * S::LANES, sum);
+                }
+            }
         }
     }
 }

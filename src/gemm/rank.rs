@@ -3,12 +3,13 @@
 //! ```text
 //! many samples   for columns, samples in blocks:  pack inputs;  for panel:  pack deltas;  for weight rows: tile
 //! few samples    for panel:  pack deltas;  stream the weight rows, only those whose input is used if zeros allow it
+//! few panels     likewise, the samples by groups
 //! ```
 //! What a sum becomes is the [`Rule`]'s business. Neither the path nor the blocks change a bit: each sum is one chain over
 //! the samples in ascending order.
 
 use super::area::{FEW_ROWS, LISTED_PANELS, USED_PERCENT};
-use super::few_rows::{STREAMED, StreamUpdate};
+use super::few_rows::{StreamUpdate, streamed};
 use super::pack::{self, Buffers};
 use super::store::{AdamW, Momentum, Piece, Rule, Sgd};
 use super::tile::{Ahead, Sums, UpdateTile};
@@ -54,11 +55,17 @@ pub(crate) struct BufferedUpdate<'a> {
     pub(crate) buffers: &'a mut Buffers,
 }
 
+/// Panels that make it worth to pack inputs for them.
+const PACKED_PANELS: usize = 4;
+
 /// Samples of an update that are packed at a time.
-const SAMPLES: usize = 256;
+const SAMPLES: usize = 128;
 
 /// Bytes of packed inputs: they stay in L2 while all panels pass over them.
-const PACKED_BYTES: usize = 128 << 10;
+const PACKED_BYTES: usize = 256 << 10;
+
+/// Weight rows of a stream whose sums wait for more samples: they stay in L1.
+const STREAM_ROWS: usize = 128;
 
 impl Op for BufferedUpdate<'_> {
     type Out = ();
@@ -66,8 +73,7 @@ impl Op for BufferedUpdate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { task, buffers } = self;
-        let n = task.samples.len();
-        if n <= STREAMED && S::HEIGHTS.contains(&n) {
+        if task.samples.len() <= streamed::<S>() || task.panels.len() < PACKED_PANELS {
             task.stream(s, buffers);
         } else {
             task.tiles(s, buffers);
@@ -108,19 +114,31 @@ impl RankUpdate<'_> {
         pack::deltas::<S>(self.deltas, samples, panel * S::NR, self.scale, to);
     }
 
-    /// The path of few samples.
+    /// The path of few samples, or few panels.
     #[inline(always)]
     fn stream<S: Simd>(mut self, s: S, buffers: &mut Buffers) {
         let (inputs, samples, rows) = (self.inputs, self.samples, self.rows.clone());
         let few = self.skip && samples.len() <= FEW_ROWS && self.panels.len() >= LISTED_PANELS;
         let most = |x: MatrixRef<'_>| x.cols() * USED_PERCENT / 100;
         let skip = few && inputs.is_some_and(|x| buffers.used.find(x, samples, most(x)));
+        let groups = samples.len().div_ceil(streamed::<S>()).max(1);
+        let block = if groups > 1 { STREAM_ROWS } else { rows.len().max(1) };
+        let len = if groups > 1 { block * S::NR } else { 0 };
+        buffers.sums.resize(len, 0.0);
         for panel in self.panels.clone() {
             self.pack::<S>(samples, panel, buffers);
-            let listed = skip.then(|| within(buffers.used.list(), &rows));
-            let rows = &rows;
-            let streamed = Streamed { inputs, samples, deltas: &buffers.deltas, rows, listed };
-            self.on_panel(s, panel, rows, streamed);
+            for from in rows.clone().step_by(block) {
+                let rows = &(from..rows.end.min(from + block));
+                let listed = skip.then(|| within(buffers.used.list(), rows));
+                let groups_of = samples.chunks(streamed::<S>());
+                let deltas = buffers.deltas.chunks(streamed::<S>() * S::NR);
+                for (nth, (samples, deltas)) in groups_of.zip(deltas).enumerate() {
+                    let values = Piece::new(&mut buffers.sums);
+                    let sums = Sums { values, resume: nth > 0, finish: nth + 1 == groups };
+                    let streamed = Streamed { inputs, samples, deltas, rows, listed, sums };
+                    self.on_panel(s, panel, rows, streamed);
+                }
+            }
         }
     }
 
@@ -137,7 +155,6 @@ impl RankUpdate<'_> {
             let block = from..rows.end.min(from + kc);
             // Between blocks of samples the sums of all panels wait.
             let len = if blocks > 1 { block.len() * S::NR } else { 0 };
-            buffers.sums.clear();
             buffers.sums.resize(panels.len() * len, 0.0);
             for (nth, samples) in self.samples.chunks(some).enumerate() {
                 pack::inputs(s, self.inputs, samples, &block, &mut buffers.inputs);
@@ -169,13 +186,14 @@ struct Streamed<'a> {
     deltas: &'a [f32],
     rows: &'a Range<usize>,
     listed: Option<&'a [u32]>,
+    sums: Sums<'a>,
 }
 
 impl OnPanel for Streamed<'_> {
     #[inline(always)]
     fn with<S: Simd, R: Rule>(self, s: S, rule: R) {
-        let Self { inputs, samples, deltas, rows, listed } = self;
-        s.tall(samples.len(), StreamUpdate { inputs, samples, deltas, rows, listed, rule });
+        let Self { inputs, samples, deltas, rows, listed, sums } = self;
+        s.tall(samples.len(), StreamUpdate { inputs, samples, deltas, rows, listed, rule, sums });
     }
 }
 

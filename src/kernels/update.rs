@@ -9,6 +9,7 @@
 //! Biases alike, without decay. An area without samples keeps weights, moments and step count, bit for bit.
 
 use super::{KernelError, check, check_isa};
+use crate::gemm::area::LISTED_PANELS;
 use crate::gemm::pack::Buffers;
 use crate::gemm::rank::{BufferedUpdate, Largest, RankUpdate, Step};
 use crate::gemm::schedule::{self, Part};
@@ -295,6 +296,10 @@ impl Update<'_> {
         weights: &mut Panels,
         moments: &mut [Panels],
     ) {
+        if inputs.is_none() || weights.panels() < LISTED_PANELS {
+            // Nothing is ever skipped there.
+            return weights.set_bound(area, f64::INFINITY);
+        }
         let (isa, rows) = (weights.isa(), self.plan.rows(area));
         let largest = |of| f64::from(isa.run(Largest { of, rows }));
         let delta = largest(self.deltas) * f64::from(self.scale(area)).abs();

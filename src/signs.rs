@@ -2,18 +2,22 @@
 //!
 //! ```text
 //! F[area][i][j] = scale where the bit is set, else -scale         i < d_in, j < d_out
-//! words[area][panel][w][lane]   rows 32 w .. 32 w + 32 of column panel * NR + lane, row 32 w at the lowest bit
+//! bytes[area][strip][w][lane][4]    rows 32 w .. 32 w + 32 of column strip * LANES + lane, row 32 w at the lowest bit
 //! ```
-//! 1/32 of the memory of f32. A kernel takes the bits of a few rows at once as an index into a table of the sums
-//! `±e0 ±e1 ±..`, which is less work than multiplying: see `simd::Simd::lookup`. Bits beyond the last row or column are
-//! clear, and kernels meet them with errors that are zero.
+//! A strip is one vector register wide, so that a kernel reads one stream for each vector of its tile. 1/32 of the memory
+//! of f32. A kernel takes the bits of a few rows at once as an index into a table of the sums `±e0 ±e1 ..`, which is less
+//! work than multiplying: see `simd::Simd::add_lookup`. Bits beyond the last row or column are clear, and kernels meet
+//! them with errors that are zero, or do not store what they give.
 
 use crate::matrix::{LayoutError, checked_len};
 use crate::random::Stream;
 use crate::simd::Isa;
 
-/// Rows in one word.
+/// Rows in one word: the bits of one lane in one vector.
 pub(crate) const WORD: usize = 32;
+
+/// Bytes of one word.
+pub(crate) const WORD_BYTES: usize = 4;
 
 /// `areas` matrices of `d_in` x `d_out` signs with one scale, packed for one instruction set.
 ///
@@ -25,7 +29,7 @@ pub(crate) const WORD: usize = 32;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Signs {
-    words: Vec<u32>,
+    bytes: Vec<u8>,
     isa: Isa,
     areas: usize,
     d_in: usize,
@@ -48,14 +52,16 @@ impl Signs {
         let nr = isa.panel_width();
         let columns = checked_len("signs", &[d_out.div_ceil(nr).max(1), nr])?;
         checked_len("signs", &[areas.max(1), columns, d_in.max(1)])?;
-        let len = areas * d_out.div_ceil(nr) * nr * d_in.div_ceil(WORD);
-        let mut words = Vec::new();
+        // Kernels read whole words from any byte on, so the last one is followed by another.
+        let words = areas * d_out.div_ceil(nr) * nr * d_in.div_ceil(WORD) + 1;
+        let len = words * WORD_BYTES;
+        let mut bytes = Vec::new();
         let what = "signs";
-        words
+        bytes
             .try_reserve_exact(len)
             .map_err(|_| LayoutError::OutOfMemory { what, elements: len })?;
-        words.resize(len, 0);
-        Ok(Self { words, isa, areas, d_in, d_out, scale })
+        bytes.resize(len, 0);
+        Ok(Self { bytes, isa, areas, d_in, d_out, scale })
     }
 
     /// The signs of `values`, which hold `areas * d_in * d_out` elements in row-major order: `scale` where the sign bit
@@ -111,7 +117,7 @@ impl Signs {
             for i in 0..self.d_in {
                 for j in 0..self.d_out {
                     let at = self.index(area, i, j);
-                    self.words[at] |= u32::from(bit(area)) << (i % WORD);
+                    self.bytes[at] |= u8::from(bit(area)) << (i % 8);
                 }
             }
         }
@@ -123,7 +129,7 @@ impl Signs {
         for area in 0..self.areas {
             for i in 0..self.d_in {
                 out.extend((0..self.d_out).map(|j| {
-                    let set = self.words[self.index(area, i, j)] >> (i % WORD) & 1 == 1;
+                    let set = self.bytes[self.index(area, i, j)] >> (i % 8) & 1 == 1;
                     if set { self.scale } else { -self.scale }
                 }));
             }
@@ -131,11 +137,11 @@ impl Signs {
         out
     }
 
-    /// The word that holds entry (i, j).
+    /// The byte that holds entry (i, j).
     fn index(&self, area: usize, i: usize, j: usize) -> usize {
-        let nr = self.isa.panel_width();
-        let panel = area * self.panels() + j / nr;
-        (panel * self.depth_words() + i / WORD) * nr + j % nr
+        let lanes = self.isa.lanes();
+        let word = (j / lanes * self.depth_words() + i / WORD) * lanes + j % lanes;
+        area * self.area_bytes() + word * WORD_BYTES + i % WORD / 8
     }
 
     /// The instruction set that these signs are packed for.
@@ -169,14 +175,18 @@ impl Signs {
     }
 
     /// Words that the depth takes.
-    pub(crate) fn depth_words(&self) -> usize {
+    fn depth_words(&self) -> usize {
         self.d_in.div_ceil(WORD)
     }
 
-    /// The words of one area: panel by panel.
-    pub(crate) fn area(&self, area: usize) -> &[u32] {
-        let len = self.panels() * self.isa.panel_width() * self.depth_words();
-        &self.words[area * len..][..len]
+    fn area_bytes(&self) -> usize {
+        self.panels() * self.isa.panel_width() * self.depth_words() * WORD_BYTES
+    }
+
+    /// The signs of one area, strip by strip, and one word more.
+    pub(crate) fn area(&self, area: usize) -> &[u8] {
+        let len = self.area_bytes();
+        &self.bytes[area * len..][..len + WORD_BYTES]
     }
 
     /// Copies the signs of area `from` to area `to`.
@@ -188,8 +198,8 @@ impl Signs {
         if let Some(got) = [from, to].into_iter().find(|&area| area >= len) {
             return Err(LayoutError::Index { what: "area", got, len });
         }
-        let words = self.area(from).len();
-        self.words.copy_within(from * words..(from + 1) * words, to * words);
+        let bytes = self.area_bytes();
+        self.bytes.copy_within(from * bytes..(from + 1) * bytes, to * bytes);
         Ok(())
     }
 }

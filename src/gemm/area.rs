@@ -3,36 +3,16 @@
 //! ```text
 //! Product      for panel in panels:  for rows in heights(rows of the block): tile       panel stays in L1/L2
 //!              few rows: panels abreast, and only the input columns that are used      each weight is read once
-//! SignProduct  for rows in blocks:  make tables;  for panel in panels:  tile            lookups instead of products
+//! SignProduct  for rows in heights:  for words of the depth:  make tables;  for strips: tile      tables stay in L1
 //! ```
 
 use super::pack::{self, Buffers};
 use super::store::{Epilogue, ScatterBlock};
-use super::tile::{Ahead, Depth, ProductTile, SignTile};
+use super::tile::{Ahead, Depth, ProductTile, SignTile, put_strips};
 use crate::matrix::MatrixRef;
 use crate::signs::WORD;
 use crate::simd::{Op, Simd};
 use std::ops::Range;
-
-/// Calls `$tile` for ascending starts, with the tallest heights up to `$most` that fit: 11 rows are 8 + 2 + 1.
-macro_rules! for_each_height {
-    ($S:ty, $s:expr, $rows:expr, |$first:ident| $tile:expr) => {
-        for_each_height!($S, $s, $rows, usize::MAX, |$first| $tile)
-    };
-    ($S:ty, $s:expr, $rows:expr, $most:expr, |$first:ident| $tile:expr) => {{
-        let rows: Range<usize> = $rows;
-        let mut $first = rows.start;
-        for &height in <$S>::HEIGHTS {
-            if height > $most {
-                continue;
-            }
-            while rows.end - $first >= height {
-                $s.tall(height, $tile);
-                $first += height;
-            }
-        }
-    }};
-}
 
 /// `out[row] = epilogue(inputs[row] * panels)` for the rows and panels of one block.
 pub(crate) struct Product<'a, E> {
@@ -190,14 +170,14 @@ fn tile_count(heights: &[usize], rows: usize) -> usize {
     tiles
 }
 
-/// Rows whose tables are made at a time: few enough for L2.
-const SIGN_BLOCK: usize = 24;
+/// Bytes of the tables that the rows of one tile may have: they stay in L1 while all strips pass over them.
+const TABLE_BYTES: usize = 24 << 10;
 
 /// `out[row] = epilogue(errors[row] * signs)` for the rows and panels of one block.
 pub(crate) struct SignProduct<'a, E> {
     pub(crate) errors: MatrixRef<'a>,
-    /// All words of the area.
-    pub(crate) words: &'a [u32],
+    /// All signs of the area.
+    pub(crate) signs: &'a [u8],
     pub(crate) out: ScatterBlock<'a>,
     pub(crate) epilogue: E,
     pub(crate) buffers: &'a mut Buffers,
@@ -210,20 +190,36 @@ impl<E: Epilogue> Op for SignProduct<'_, E> {
     fn run<S: Simd>(self, s: S) {
         let depth = self.errors.cols().div_ceil(WORD);
         let samples = self.out.rows();
-        let tables = &mut self.buffers.tables;
-        for start in (0..samples.len()).step_by(SIGN_BLOCK) {
-            let rows = start..samples.len().min(start + SIGN_BLOCK);
-            pack::tables::<S>(self.errors, &samples[rows.clone()], tables);
-            for panel in self.out.block().panels.clone() {
-                for_each_height!(S, s, rows.clone(), S::SIGN_ROWS, |first| SignTile {
-                    tables,
-                    row: first - start,
-                    words: &self.words[panel * depth * S::NR..][..depth * S::NR],
-                    out: &self.out,
-                    first,
-                    col: panel * S::NR,
-                    epilogue: self.epilogue,
-                });
+        let start = self.out.block().panels.start * S::NR;
+        self.out.check_columns(start, S::NR);
+        let strips = start / S::LANES..(start + self.out.columns_from(start)).div_ceil(S::LANES);
+        let Buffers { tables, sums, .. } = self.buffers;
+        let mut first = 0;
+        for &(rows, vectors) in S::SIGN_TILES {
+            let words = TABLE_BYTES / (rows * pack::tables_len::<S>(1) * size_of::<f32>());
+            while samples.len() - first >= rows {
+                let part = &samples[first..first + rows];
+                sums.clear();
+                sums.resize(strips.len().next_multiple_of(vectors) * rows * S::LANES, 0.0);
+                for from in (0..depth).step_by(words) {
+                    let words = from..depth.min(from + words);
+                    pack::tables(s, self.errors, part, words.clone(), tables);
+                    for (n, sums) in sums.chunks_exact_mut(vectors * rows * S::LANES).enumerate() {
+                        let tile = SignTile {
+                            tables,
+                            signs: self.signs,
+                            depth,
+                            words: words.clone(),
+                            strip: strips.start + n * vectors,
+                            last: strips.end - 1,
+                            sums,
+                        };
+                        s.sign_tile(rows, tile);
+                    }
+                }
+                let rows = first..first + rows;
+                put_strips(s, sums, &self.out, rows, strips.clone(), self.epilogue);
+                first += part.len();
             }
         }
     }

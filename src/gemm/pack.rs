@@ -4,7 +4,7 @@
 //! deltas    packed[sample][lane] = scale * deltas[rows[sample]][col + lane]
 //! inputs    packed[tile][sample][i] = inputs[rows[sample]][first column of the tile + i]
 //! columns   those in which some row is not zero
-//! tables    for each few neighbouring errors e0 e1 .. of a sample, all sums ±e0 ±e1 ..
+//! tables    for each few neighbouring errors e0 e1 .. of some samples, all sums ±e0 ±e1 .. of each sample
 //! ```
 
 use crate::matrix::{ALIGN, Aligned, MatrixRef};
@@ -20,7 +20,7 @@ pub(crate) struct Buffers {
     pub(crate) inputs: Aligned,
     pub(crate) deltas: Aligned,
     pub(crate) sums: Aligned,
-    pub(crate) tables: Vec<f32>,
+    pub(crate) tables: Aligned,
     pub(crate) used: Columns,
 }
 
@@ -28,8 +28,8 @@ impl Buffers {
     fn new() -> Self {
         // What blocks of samples take, however they fall on areas; only many samples of one area need more.
         let [inputs, deltas] = [1 << 16, 1 << 12].map(|n| Aligned::with_capacity(ALIGN, n));
-        let sums = Aligned::new(ALIGN);
-        Self { inputs, deltas, sums, tables: Vec::new(), used: Columns::default() }
+        let [sums, tables] = [0; 2].map(|_| Aligned::new(ALIGN));
+        Self { inputs, deltas, sums, tables, used: Columns::default() }
     }
 
     /// Calls `f` with the buffers of this thread; with new ones if they are in use.
@@ -186,32 +186,46 @@ pub(crate) fn block(from: MatrixRef<'_>, rows: &[u32], block: Range<usize>, pack
     }
 }
 
-/// Values in the tables of one sample for errors of this width.
+/// Values of the tables of one row that `words` words of errors take.
 #[inline(always)]
-pub(crate) fn tables_len<S: Simd>(width: usize) -> usize {
-    width.div_ceil(WORD) * WORD.div_ceil(S::SIGNS) * S::ENTRIES
+pub(crate) fn tables_len<S: Simd>(words: usize) -> usize {
+    words * WORD / S::SIGNS * S::ENTRIES
 }
 
-/// The tables of the given rows: for each word and each `SIGNS` rows of it, entry k has `+e` where bit b of k is set and
-/// `-e` where it is clear. Where a table holds half of the sums, the last sign is `+`. Errors beyond the last are zero.
+/// The tables of some rows for the words `words` of their errors: for each `SIGNS` errors, a table of each row. Errors
+/// beyond the last are zero.
 #[inline(always)]
-pub(crate) fn tables<S: Simd>(from: MatrixRef<'_>, rows: &[u32], tables: &mut Vec<f32>) {
+pub(crate) fn tables<S: Simd>(
+    s: S,
+    from: MatrixRef<'_>,
+    rows: &[u32],
+    words: Range<usize>,
+    tables: &mut Aligned,
+) {
     const { assert!(S::ENTRIES == 1 << S::SIGNS || S::ENTRIES == 1 << (S::SIGNS - 1)) };
-    tables.clear();
-    tables.resize(rows.len() * tables_len::<S>(from.cols()), 0.0);
-    let mut all = tables.chunks_exact_mut(S::ENTRIES);
-    for &row in rows {
-        for word in from.row(row as usize).chunks(WORD) {
-            for first in (0..WORD).step_by(S::SIGNS) {
-                let table = all.next().expect("as many tables as there are signs");
-                for b in 0..S::SIGNS.min(WORD - first) {
-                    // 0 + e is e, and 0 - e is -e: the first round needs no case of its own.
-                    let e = word.get(first + b).copied().unwrap_or(0.0);
-                    for (k, sum) in table.iter_mut().enumerate() {
-                        *sum += if k >> b & 1 == 1 || 1 << b == S::ENTRIES { e } else { -e };
-                    }
-                }
-            }
+    const { assert!(8 % S::SIGNS == 0, "a table begins with each byte") };
+    tables.resize(rows.len() * tables_len::<S>(words.len()), 0.0);
+    let columns = words.start * WORD..from.cols().min(words.end * WORD);
+    for (i, &row) in rows.iter().enumerate() {
+        let errors = &from.row(row as usize)[columns.clone()];
+        let mut groups = tables.chunks_exact_mut(8 / S::SIGNS * rows.len() * S::ENTRIES);
+        let mut whole = errors.chunks_exact(8);
+        for (errors, group) in whole.by_ref().zip(groups.by_ref()) {
+            byte(s, errors, (i, rows.len()), group);
         }
+        let mut last = [0.0; 8];
+        last[..whole.remainder().len()].copy_from_slice(whole.remainder());
+        for group in groups {
+            byte(s, &last, (i, rows.len()), group);
+            last = [0.0; 8];
+        }
+    }
+}
+
+/// The tables of eight errors of row `i` of `rows`: as many as a byte of signs has.
+#[inline(always)]
+fn byte<S: Simd>(s: S, errors: &[f32], (i, rows): (usize, usize), tables: &mut [f32]) {
+    for (n, errors) in errors.chunks_exact(S::SIGNS).enumerate() {
+        s.table(errors, &mut tables[(n * rows + i) * S::ENTRIES..][..S::ENTRIES]);
     }
 }

@@ -86,6 +86,12 @@ impl<'a> ScatterBlock<'a> {
         nr.min(self.columns_end - col)
     }
 
+    /// Columns of the block from `col` on, which was checked.
+    #[inline(always)]
+    pub(crate) fn columns_from(&self, col: usize) -> usize {
+        self.columns_end - col
+    }
+
     /// The `i`-th row of the block: its index in the output, and where column `col` of it lies.
     ///
     /// # Safety

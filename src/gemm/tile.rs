@@ -17,9 +17,10 @@ use super::area::FEW_ROWS;
 use super::pack::Columns;
 use super::store::{Epilogue, Piece, Rule, ScatterBlock};
 use crate::matrix::MatrixRef;
-use crate::signs::WORD;
+use crate::signs::{WORD, WORD_BYTES};
 use crate::simd::{Simd, Tile, WideTile};
 use std::hint::black_box;
+use std::ops::Range;
 
 /// Which rows of a panel a tile passes over.
 pub(super) trait Steps: Copy {
@@ -433,73 +434,109 @@ impl<E: Epilogue> WideTile for ProductTile<'_, E> {
     }
 }
 
-/// `H` rows of a task's block times one panel of signs: a table lookup and an addition for every few rows of signs.
+/// `H` rows times `NV` strips of signs: a table lookup and an addition for every few rows of signs.
 ///
 /// ```text
-/// acc[H][NV] = 0
-/// for each word and each SIGNS rows of it:   key[NV] from the words
-///                                            for i in 0..H: acc[i] += lookup(table(i), key)
+/// acc[H][NV] = sums
+/// for each word, each byte of it, each SIGNS rows of that:   key[NV] from the signs of the strips
+///                                                            for i in 0..H: acc[i] += lookup(table(i), key)
+/// sums = acc
 /// ```
-#[derive(Clone, Copy)]
-pub(crate) struct SignTile<'a, E> {
-    /// The tables of some rows of the block, see `pack::tables`.
+/// As in a product, each element is one chain of additions in ascending depth.
+pub(crate) struct SignTile<'a> {
+    /// The tables of the rows for `words`, see `pack::tables`.
     pub(crate) tables: &'a [f32],
-    /// First row of the tile among those of the tables.
-    pub(crate) row: usize,
-    /// The panel's words: NR for each 32 rows of signs.
-    pub(crate) words: &'a [u32],
-    pub(crate) out: &'a ScatterBlock<'a>,
-    /// First row of the tile among the rows of the block.
-    pub(crate) first: usize,
-    /// First column of the panel in the output.
-    pub(crate) col: usize,
-    pub(crate) epilogue: E,
+    /// All signs of the area: strips of `depth` words for each lane, and one word more.
+    pub(crate) signs: &'a [u8],
+    pub(crate) depth: usize,
+    /// The words of the depth that this tile sums over.
+    pub(crate) words: Range<usize>,
+    /// The first strip of the tile.
+    pub(crate) strip: usize,
+    /// The last strip that there is: a tile that reaches beyond takes it again.
+    pub(crate) last: usize,
+    /// Of each strip a vector for each row.
+    pub(crate) sums: &'a mut [f32],
 }
 
-impl<E: Epilogue> Tile for SignTile<'_, E> {
+impl Tile for SignTile<'_> {
     #[inline(always)]
     fn at<S: Simd, const H: usize, const NV: usize>(self, s: S) {
-        let groups = WORD.div_ceil(S::SIGNS);
-        let depth = self.words.len() / S::NR;
-        let stride = depth * groups * S::ENTRIES;
-        let tables = &self.tables[self.row * stride..][..H * stride];
-        assert!(self.first + H <= self.out.rows().len(), "row {}", self.first);
-        let width = self.out.check_columns(self.col, S::NR);
-        self.epilogue.check(self.out, self.col, S::NR);
+        const { assert!(H * NV + NV < S::REGS, "the tile does not fit in the registers") };
+        let Range { start, end } = self.words;
+        let (row, groups) = (S::LANES * WORD_BYTES, (end - start) * WORD / S::SIGNS);
+        let strip = self.depth * row;
+        assert!(start <= end && end <= self.depth, "words {start}..{end} of {}", self.depth);
+        assert!(self.signs.len() >= (self.last + 1) * strip + WORD_BYTES, "strip {}", self.last);
+        assert!(self.tables.len() >= groups * H * S::ENTRIES, "tables of {}", self.tables.len());
+        assert!(self.sums.len() == NV * H * S::LANES, "sums of {}", self.sums.len());
+        let mut from = [self.signs.as_ptr(); NV];
+        for (j, from) in from.iter_mut().enumerate() {
+            *from = from.wrapping_add((self.strip + j).min(self.last) * strip + start * row);
+        }
         let mut acc = [[s.splat(0.0); NV]; H];
-        let mut at = 0;
-        for word in self.words.chunks_exact(S::NR) {
-            for group in 0..groups {
-                // SAFETY: `word` holds NR words, one vector after another.
-                let keys: [S::Key; NV] = unsafe {
-                    let mut keys = [s.key(word.as_ptr(), group * S::SIGNS); NV];
-                    for (j, key) in keys.iter_mut().enumerate().skip(1) {
-                        *key = s.key(word.as_ptr().add(j * S::LANES), group * S::SIGNS);
-                    }
-                    keys
-                };
-                for (i, acc) in acc.iter_mut().enumerate() {
-                    // SAFETY: `tables` holds H rows of `stride` values, and `at` counts through one of them.
-                    let table = unsafe { tables.as_ptr().add(i * stride + at) };
-                    for (acc, &key) in acc.iter_mut().zip(&keys) {
-                        // SAFETY: a whole table lies there.
-                        *acc = s.add(*acc, unsafe { s.lookup(table, key) });
-                    }
-                }
-                at += S::ENTRIES;
+        for (i, acc) in acc.iter_mut().enumerate() {
+            for (j, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: NV * H vectors of sums are there.
+                *acc = unsafe { s.load(self.sums.as_ptr().add((j * H + i) * S::LANES)) };
             }
         }
-        let store = ScatterRows {
-            out: self.out,
-            first: self.first,
-            col: self.col,
-            width,
-            resume: false,
-            finish: true,
-            epilogue: self.epilogue,
-        };
-        // SAFETY: the rows and columns of the tile were checked above.
-        unsafe { store.put(s, &acc.map(|acc| [acc])) };
+        let mut table = self.tables.as_ptr();
+        for word in 0..end - start {
+            for from in from {
+                s.prefetch(from.wrapping_add(NV * strip + word * row).cast());
+            }
+            for byte in 0..WORD_BYTES {
+                let at = word * row + byte;
+                // SAFETY: the word is one of each strip, and one more follows the last strip.
+                let mut signs = from.map(|from| unsafe { s.signs(from.add(at)) });
+                for _ in 0..8 / S::SIGNS {
+                    let keys = signs.map(|signs| s.key(signs));
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        for (acc, &key) in acc.iter_mut().zip(&keys) {
+                            // SAFETY: for each key there are H tables, which `table` passes by.
+                            *acc = unsafe { s.add_lookup(*acc, table.add(i * S::ENTRIES), key) };
+                        }
+                    }
+                    table = table.wrapping_add(H * S::ENTRIES);
+                    signs = signs.map(|signs| s.skip(signs));
+                }
+            }
+        }
+        for (i, acc) in acc.iter().enumerate() {
+            for (j, &acc) in acc.iter().enumerate() {
+                // SAFETY: NV * H vectors of sums are there.
+                unsafe { s.store(self.sums.as_mut_ptr().add((j * H + i) * S::LANES), acc) };
+            }
+        }
+    }
+}
+
+/// The sums of sign tiles, of each strip a vector for each row, leave through the epilogue.
+#[inline(always)]
+pub(crate) fn put_strips<S: Simd, E: Epilogue>(
+    s: S,
+    sums: &[f32],
+    out: &ScatterBlock<'_>,
+    rows: Range<usize>,
+    strips: Range<usize>,
+    epilogue: E,
+) {
+    assert!(rows.end <= out.rows().len(), "rows {rows:?}");
+    assert!(sums.len() >= strips.len() * rows.len() * S::LANES, "sums of {}", sums.len());
+    let mut sums = sums.chunks_exact(S::LANES);
+    for strip in strips {
+        let (first, col) = (rows.start, strip * S::LANES);
+        out.check_columns(col, S::NR);
+        epilogue.check(out, col, S::LANES);
+        let width = out.columns_from(col);
+        let (resume, finish) = (false, true);
+        for (i, sums) in sums.by_ref().take(rows.len()).enumerate() {
+            let first = first + i;
+            let store = ScatterRows { out, first, col, width, resume, finish, epilogue };
+            // SAFETY: the row and columns of the output were checked above.
+            unsafe { store.put(s, &[[[s.load_slice(sums)]]]) };
+        }
     }
 }
 

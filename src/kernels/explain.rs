@@ -212,7 +212,7 @@ impl Isa {
     fn tile_height(self, verb: Verb, shape: Shape, rows: usize) -> usize {
         let most = match verb {
             Verb::Update => shape.d_in, // its tiles are made of weight rows
-            Verb::FeedbackSigns => rows.min(self.sign_rows()),
+            Verb::FeedbackSigns => return self.sign_rows(rows),
             _ => rows,
         };
         self.tile_heights().iter().copied().find(|&height| height <= most).unwrap_or(1)

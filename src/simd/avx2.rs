@@ -49,37 +49,60 @@ impl Simd for Avx2 {
     const REGS: usize = 16;
     const NR: usize = 16;
     const HEIGHTS: &'static [usize] = &[6, 5, 4, 3, 2, 1];
-    const SIGNS: usize = 3;
+    // A permutation within the halves of a register is one step, one of the whole register two: four entries beat eight.
+    const SIGNS: usize = 2;
     const ENTRIES: usize = 4;
-    const SIGN_ROWS: usize = 4;
-    /// Index into four entries, and the sign bit to flip.
-    type Key = (__m256i, __m256);
+    // Eight sums and no more: from ten on the compiler keeps one of them in memory.
+    const SIGN_TILES: &'static [(usize, usize)] = &[(8, 1), (4, 2), (2, 2), (1, 4)];
+    type Signs = __m256i;
+    type Key = __m256i;
 
-    // The table has the sums whose third sign is +; a clear third bit takes the negative of the opposite sum.
     #[inline(always)]
-    unsafe fn key(self, words: *const u32, first: usize) -> (__m256i, __m256) {
-        // SAFETY: the token; the caller gives eight readable words.
+    unsafe fn signs(self, words: *const u8) -> __m256i {
+        // SAFETY: the token; the caller gives 32 readable bytes.
+        unsafe { _mm256_loadu_si256(words.cast()) }
+    }
+
+    #[inline(always)]
+    fn skip(self, signs: __m256i) -> __m256i {
+        // SAFETY: the token.
+        unsafe { _mm256_srli_epi32::<2>(signs) }
+    }
+
+    // Within each half of a register a permutation looks at two bits of each lane.
+    #[inline(always)]
+    fn key(self, signs: __m256i) -> __m256i {
+        signs
+    }
+
+    #[inline(always)]
+    fn table(self, errors: &[f32], table: &mut [f32]) {
+        assert!(errors.len() == 2 && table.len() == 4, "errors and entries");
+        // SAFETY: the token; the table has room for four values.
         unsafe {
-            let words = _mm256_loadu_si256(words.cast());
-            let words = _mm256_srl_epi32(words, _mm_cvtsi32_si128(first as i32));
-            // All ones where the third bit is clear.
-            let negative = _mm256_cmpeq_epi32(
-                _mm256_and_si256(words, _mm256_set1_epi32(4)),
-                _mm256_setzero_si256(),
-            );
-            let flip = _mm256_slli_epi32::<31>(negative);
-            (_mm256_xor_si256(words, negative), _mm256_castsi256_ps(flip))
+            let first = _mm_xor_ps(_mm_set1_ps(errors[0]), _mm_setr_ps(-0.0, 0.0, -0.0, 0.0));
+            let second = _mm_xor_ps(_mm_set1_ps(errors[1]), _mm_setr_ps(-0.0, -0.0, 0.0, 0.0));
+            _mm_storeu_ps(table.as_mut_ptr(), _mm_add_ps(first, second));
         }
     }
 
-    // Within each half of a register a permutation looks at two bits; the table stands in both halves.
     #[inline(always)]
-    unsafe fn lookup(self, table: *const f32, (index, flip): (__m256i, __m256)) -> __m256 {
+    unsafe fn add_lookup(self, sum: __m256, table: *const f32, key: __m256i) -> __m256 {
         // SAFETY: the token; the caller gives a table of four values.
         unsafe {
             let table = _mm_loadu_ps(table);
             let both = _mm256_set_m128(table, table);
-            _mm256_xor_ps(_mm256_permutevar_ps(both, index), flip)
+            _mm256_add_ps(sum, _mm256_permutevar_ps(both, key))
+        }
+    }
+
+    #[inline(always)]
+    fn sign_tile<T: Tile>(self, rows: usize, tile: T) {
+        match rows {
+            8 => tile.at::<Self, 8, 1>(self),
+            4 => tile.at::<Self, 4, 2>(self),
+            2 => tile.at::<Self, 2, 2>(self),
+            _ => tile.at::<Self, 1, 4>(self),
         }
     }
 

@@ -47,23 +47,57 @@ impl Simd for Avx512 {
     const HEIGHTS: &'static [usize] = &[12, 10, 8, 6, 5, 4, 3, 2, 1];
     const SIGNS: usize = 4;
     const ENTRIES: usize = 16;
-    const SIGN_ROWS: usize = 12;
+    const SIGN_TILES: &'static [(usize, usize)] = &[(12, 2), (8, 2), (4, 2), (2, 4), (1, 4)];
+    type Signs = __m512i;
     type Key = __m512i;
+
+    #[inline(always)]
+    unsafe fn signs(self, words: *const u8) -> __m512i {
+        // SAFETY: the token; the caller gives 64 readable bytes.
+        unsafe { _mm512_loadu_si512(words.cast()) }
+    }
+
+    #[inline(always)]
+    fn skip(self, signs: __m512i) -> __m512i {
+        // SAFETY: the token.
+        unsafe { _mm512_srli_epi32::<4>(signs) }
+    }
 
     // A permutation looks at the lowest four bits of each index only.
     #[inline(always)]
-    unsafe fn key(self, words: *const u32, first: usize) -> __m512i {
-        // SAFETY: the token; the caller gives sixteen readable words.
+    fn key(self, signs: __m512i) -> __m512i {
+        signs
+    }
+
+    #[inline(always)]
+    fn table(self, errors: &[f32], table: &mut [f32]) {
+        assert!(errors.len() == 4 && table.len() == 16, "errors and entries");
+        // SAFETY: the token; the table has room for sixteen values.
         unsafe {
-            let words = _mm512_loadu_si512(words.cast());
-            _mm512_srl_epi32(words, _mm_cvtsi32_si128(first as i32))
+            let mut sum = _mm512_setzero_ps();
+            for (&e, clear) in errors.iter().zip([0x5555, 0x3333, 0x0f0f, 0x00ff]) {
+                let e = _mm512_set1_ps(e);
+                sum = _mm512_mask_sub_ps(_mm512_add_ps(sum, e), clear, sum, e);
+            }
+            _mm512_storeu_ps(table.as_mut_ptr(), sum);
         }
     }
 
     #[inline(always)]
-    unsafe fn lookup(self, table: *const f32, key: __m512i) -> __m512 {
+    unsafe fn add_lookup(self, sum: __m512, table: *const f32, key: __m512i) -> __m512 {
         // SAFETY: the token; the caller gives a table of sixteen values.
-        unsafe { _mm512_permutexvar_ps(key, _mm512_loadu_ps(table)) }
+        unsafe { _mm512_add_ps(sum, _mm512_permutexvar_ps(key, _mm512_loadu_ps(table))) }
+    }
+
+    #[inline(always)]
+    fn sign_tile<T: Tile>(self, rows: usize, tile: T) {
+        match rows {
+            12 => tile.at::<Self, 12, 2>(self),
+            8 => tile.at::<Self, 8, 2>(self),
+            4 => tile.at::<Self, 4, 2>(self),
+            2 => tile.at::<Self, 2, 4>(self),
+            _ => tile.at::<Self, 1, 4>(self),
+        }
     }
 
     #[inline(always)]

@@ -80,25 +80,36 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         unsafe { self.store(to.as_mut_ptr(), v) }
     }
 
-    /// Rows of signs that one [`Simd::lookup`] covers.
+    /// Rows of signs that one lookup covers: 2 or 4, so that lookups begin with each byte.
     const SIGNS: usize;
     /// Entries of a table: 2^SIGNS sums, or half of them where the other half is their negative.
     const ENTRIES: usize;
-    /// Most rows of a tile of lookups, of [`Simd::HEIGHTS`].
-    const SIGN_ROWS: usize;
+    /// Tiles of lookups, rows by vectors of columns, most rows first, ending with one row.
+    const SIGN_TILES: &'static [(usize, usize)];
+    /// Some rows of signs for each lane, the first row at the lowest bit.
+    type Signs: Copy;
     /// Where in its table each lane looks.
     type Key: Copy;
 
-    /// The keys of rows `first..first + SIGNS` of one word of signs for each lane.
+    /// The signs from a byte of the first lane's word on, at least eight rows of them.
     ///
     /// # Safety
-    /// - `words` is valid for reads of `LANES` values
-    unsafe fn key(self, words: *const u32, first: usize) -> Self::Key;
-    /// For each lane the sum `±e0 ±e1 ..` that its key names, from a table made by `pack::table`.
+    /// - `words` is valid for reads of `4 * LANES` bytes
+    unsafe fn signs(self, words: *const u8) -> Self::Signs;
+    /// What follows the first `SIGNS` rows.
+    fn skip(self, signs: Self::Signs) -> Self::Signs;
+    /// The key of the first `SIGNS` rows.
+    fn key(self, signs: Self::Signs) -> Self::Key;
+    /// Writes the sums of `SIGNS` errors: entry k has `+e` where bit b of k is set and `-e` where it is clear. Where a table
+    /// holds half of the sums, the last sign is `+`.
+    fn table(self, errors: &[f32], table: &mut [f32]);
+    /// `sum` plus, for each lane, the sum `±e0 ±e1 ..` that its key names in a table made by [`Simd::table`].
     ///
     /// # Safety
     /// - `table` is valid for reads of `ENTRIES` values
-    unsafe fn lookup(self, table: *const f32, key: Self::Key) -> Self::V;
+    unsafe fn add_lookup(self, sum: Self::V, table: *const f32, key: Self::Key) -> Self::V;
+    /// Calls `tile` with the shape of [`Simd::SIGN_TILES`] that has this many rows as constants.
+    fn sign_tile<T: Tile>(self, rows: usize, tile: T);
 
     /// Calls `tile` with a height of [`Simd::HEIGHTS`] and this ISA's vectors per panel row as constants.
     fn tall<T: Tile>(self, height: usize, tile: T);
@@ -223,8 +234,8 @@ fn heights<S: Simd>(_: S) -> &'static [usize] {
     S::HEIGHTS
 }
 
-fn sign_rows<S: Simd>(_: S) -> usize {
-    S::SIGN_ROWS
+fn sign_rows<S: Simd>(_: S, rows: usize) -> usize {
+    S::SIGN_TILES.iter().map(|&(most, _)| most).find(|&most| most <= rows).unwrap_or(1)
 }
 
 impl Isa {
@@ -312,9 +323,9 @@ impl Isa {
         each_isa!(self, s => heights(s))
     }
 
-    /// Most rows of a tile of lookups.
-    pub(crate) fn sign_rows(self) -> usize {
-        each_isa!(self, s => sign_rows(s))
+    /// Rows of the tallest tile of lookups that so many rows fill.
+    pub(crate) fn sign_rows(self, rows: usize) -> usize {
+        each_isa!(self, s => sign_rows(s, rows))
     }
 
     /// Enters the door of this instruction set, once for a kernel call or a task of it.

@@ -39,32 +39,79 @@ impl Simd for Neon {
     const REGS: usize = 32;
     const NR: usize = 16;
     const HEIGHTS: &'static [usize] = &[6, 5, 4, 3, 2, 1];
-    const SIGNS: usize = 3;
-    const ENTRIES: usize = 4;
-    const SIGN_ROWS: usize = 4;
-    /// Bytes to take from the sixteen of a table, and the sign bit to flip.
-    type Key = (uint8x16_t, uint32x4_t);
+    const SIGNS: usize = 4;
+    const ENTRIES: usize = 8;
+    // Sums, keys of two registers, a table of two, and five constants.
+    const SIGN_TILES: &'static [(usize, usize)] = &[(8, 2), (4, 2), (2, 4), (1, 4)];
+    type Signs = uint32x4_t;
+    /// Bytes to take from the 32 of a table, and the factor 1 or -1.
+    type Key = (uint8x16_t, float32x4_t);
 
-    // The table has the sums whose third sign is +; a clear third bit takes the negative of the opposite sum.
     #[inline(always)]
-    unsafe fn key(self, words: *const u32, first: usize) -> (uint8x16_t, uint32x4_t) {
-        // SAFETY: the token; the caller gives four readable words.
+    unsafe fn signs(self, words: *const u8) -> uint32x4_t {
+        // SAFETY: the token; the caller gives sixteen readable bytes.
+        unsafe { vreinterpretq_u32_u8(vld1q_u8(words)) }
+    }
+
+    #[inline(always)]
+    fn skip(self, signs: uint32x4_t) -> uint32x4_t {
+        // SAFETY: the token.
+        unsafe { vshrq_n_u32::<4>(signs) }
+    }
+
+    // The table has the sums whose fourth sign is +; a clear fourth bit takes the negative of the opposite sum.
+    #[inline(always)]
+    fn key(self, signs: uint32x4_t) -> (uint8x16_t, float32x4_t) {
+        // SAFETY: the token.
         unsafe {
-            let words = vshlq_u32(vld1q_u32(words), vdupq_n_s32(-(first as i32)));
-            let negative = vceqq_u32(vandq_u32(words, vdupq_n_u32(4)), vdupq_n_u32(0));
-            let entry = vandq_u32(veorq_u32(words, negative), vdupq_n_u32(3));
+            let fourth = vdupq_n_u32(8);
+            let opposite = vceqzq_u32(vandq_u32(signs, fourth));
+            let entry = vandq_u32(veorq_u32(signs, opposite), vdupq_n_u32(7));
             // Entry k is bytes 4 k .. 4 k + 4.
             let bytes = vmlaq_u32(vdupq_n_u32(0x0302_0100), entry, vdupq_n_u32(0x0404_0404));
-            (vreinterpretq_u8_u32(bytes), vshlq_n_u32::<31>(negative))
+            let factor = vbslq_f32(opposite, vdupq_n_f32(-1.0), vdupq_n_f32(1.0));
+            (vreinterpretq_u8_u32(bytes), factor)
         }
     }
 
     #[inline(always)]
-    unsafe fn lookup(self, table: *const f32, key: (uint8x16_t, uint32x4_t)) -> float32x4_t {
-        // SAFETY: the token; the caller gives a table of four values.
+    fn table(self, errors: &[f32], table: &mut [f32]) {
+        assert!(errors.len() == 4 && table.len() == 8, "errors and entries");
+        let (first, second) = ([-1.0, 1.0, -1.0, 1.0], [-1.0, -1.0, 1.0, 1.0]);
+        // SAFETY: the token; the arrays hold four values, and the table has room for eight.
         unsafe {
-            let sums = vqtbl1q_u8(vreinterpretq_u8_f32(vld1q_f32(table)), key.0);
-            vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_u8(sums), key.1))
+            let sum = vmulq_n_f32(vld1q_f32(first.as_ptr()), errors[0]);
+            let sum = vfmaq_n_f32(sum, vld1q_f32(second.as_ptr()), errors[1]);
+            let third = vdupq_n_f32(errors[2]);
+            let fourth = vdupq_n_f32(errors[3]);
+            vst1q_f32(table.as_mut_ptr(), vaddq_f32(vsubq_f32(sum, third), fourth));
+            vst1q_f32(table.as_mut_ptr().add(4), vaddq_f32(vaddq_f32(sum, third), fourth));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_lookup(
+        self,
+        sum: float32x4_t,
+        table: *const f32,
+        (bytes, factor): (uint8x16_t, float32x4_t),
+    ) -> float32x4_t {
+        // SAFETY: the token; the caller gives a table of eight values.
+        unsafe {
+            let low = vreinterpretq_u8_f32(vld1q_f32(table));
+            let high = vreinterpretq_u8_f32(vld1q_f32(table.add(4)));
+            let sums = vqtbl2q_u8(uint8x16x2_t(low, high), bytes);
+            vfmaq_f32(sum, vreinterpretq_f32_u8(sums), factor)
+        }
+    }
+
+    #[inline(always)]
+    fn sign_tile<T: Tile>(self, rows: usize, tile: T) {
+        match rows {
+            8 => tile.at::<Self, 8, 2>(self),
+            4 => tile.at::<Self, 4, 2>(self),
+            2 => tile.at::<Self, 2, 4>(self),
+            _ => tile.at::<Self, 1, 4>(self),
         }
     }
 

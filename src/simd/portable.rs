@@ -24,20 +24,53 @@ impl Simd for Portable {
     const HEIGHTS: &'static [usize] = &[4, 3, 2, 1];
     const SIGNS: usize = 4;
     const ENTRIES: usize = 16;
-    const SIGN_ROWS: usize = 4;
-    type Key = [u32; 4];
+    const SIGN_TILES: &'static [(usize, usize)] = &[(4, 2), (2, 2), (1, 2)];
+    type Signs = [u32; 4];
+    type Key = [usize; 4];
 
     #[inline(always)]
-    unsafe fn key(self, words: *const u32, first: usize) -> [u32; 4] {
-        // SAFETY: the caller gives four readable words; unaligned reads are allowed.
-        let words = unsafe { words.cast::<[u32; 4]>().read_unaligned() };
-        words.map(|w| (w >> first) & 15)
+    unsafe fn signs(self, words: *const u8) -> [u32; 4] {
+        // SAFETY: the caller gives sixteen readable bytes.
+        unsafe { words.cast::<[[u8; 4]; 4]>().read() }.map(u32::from_le_bytes)
     }
 
     #[inline(always)]
-    unsafe fn lookup(self, table: *const f32, key: [u32; 4]) -> [f32; 4] {
+    fn skip(self, signs: [u32; 4]) -> [u32; 4] {
+        signs.map(|s| s >> 4)
+    }
+
+    #[inline(always)]
+    fn key(self, signs: [u32; 4]) -> [usize; 4] {
+        signs.map(|s| (s & 15) as usize)
+    }
+
+    #[inline(always)]
+    fn table(self, errors: &[f32], table: &mut [f32]) {
+        assert!(errors.len() == 4 && table.len() == 16, "errors and entries");
+        table[0] = -errors[0];
+        table[1] = errors[0];
+        // Each error doubles the table: its sums with `-e` stay where they are, those with `+e` follow.
+        for (b, e) in errors.iter().enumerate().skip(1) {
+            let (clear, set) = table.split_at_mut(1 << b);
+            for (clear, set) in clear.iter_mut().zip(set) {
+                (*clear, *set) = (*clear - e, *clear + e);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_lookup(self, sum: [f32; 4], table: *const f32, key: [usize; 4]) -> [f32; 4] {
         // SAFETY: `key` gives numbers below the sixteen values of the table.
-        key.map(|k| unsafe { table.add(k as usize).read() })
+        self.add(sum, key.map(|k| unsafe { table.add(k).read() }))
+    }
+
+    #[inline(always)]
+    fn sign_tile<T: Tile>(self, rows: usize, tile: T) {
+        match rows {
+            4 => tile.at::<Self, 4, 2>(self),
+            2 => tile.at::<Self, 2, 2>(self),
+            _ => tile.at::<Self, 1, 2>(self),
+        }
     }
 
     #[inline(always)]

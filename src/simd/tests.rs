@@ -153,6 +153,59 @@ fn tails_touch_the_first_values_only() {
     }
 }
 
+/// Looks up eight rows of signs.
+struct Lookups<'a> {
+    /// Eight errors.
+    errors: &'a [f32],
+    /// The signs of each lane, and one word more.
+    words: &'a [u8],
+    /// Byte of the words to begin with.
+    byte: usize,
+}
+
+impl Op for Lookups<'_> {
+    /// For each lane the sum of all eight signed errors.
+    type Out = Vec<f32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Vec<f32> {
+        assert!(self.byte < 4 && self.words.len() >= 4 * S::LANES + 4);
+        let (mut table, mut out) = (vec![f32::NAN; S::ENTRIES], vec![f32::NAN; S::LANES]);
+        let mut sum = s.splat(1000.0);
+        // SAFETY: the words hold a vector from each of their first four bytes on, as just checked; `out` holds one.
+        unsafe {
+            let mut signs = s.signs(self.words.as_ptr().add(self.byte));
+            for errors in self.errors.chunks_exact(S::SIGNS) {
+                s.table(errors, &mut table);
+                sum = s.add_lookup(sum, table.as_ptr(), s.key(signs));
+                signs = s.skip(signs);
+            }
+            s.store(out.as_mut_ptr(), sum);
+        }
+        out
+    }
+}
+
+#[test]
+fn lookups_find_the_sums_that_the_signs_name() {
+    let errors = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+    for isa in Isa::available() {
+        for byte in 0..4 {
+            for shift in 0..=255u8 {
+                let words: Vec<u8> = (0..4 * isa.lanes() + 4)
+                    .map(|i| (i as u8).wrapping_mul(37).wrapping_add(shift))
+                    .collect();
+                let got = isa.run(Lookups { errors: &errors, words: &words, byte });
+                for (lane, got) in got.into_iter().enumerate() {
+                    // The errors are the values of the bits: those that are set, less the others.
+                    let want = 1000.0 + 2.0 * f32::from(words[4 * lane + byte]) - 255.0;
+                    assert_eq!(got, want, "{isa}, byte {byte} of lane {lane}, {shift}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn tile_heights_cover_every_row_count() {
     for isa in Isa::available() {

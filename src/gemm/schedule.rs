@@ -53,7 +53,7 @@ fn cut(
 }
 
 /// Rows that passing over weights costs at least, however few there are: they come from memory.
-const LEAST_ROWS: usize = 8;
+const LEAST_ROWS: usize = 4;
 
 /// Multiply-adds of `rows` rows through weights whose one row costs `cost`.
 fn work(rows: usize, cost: usize) -> usize {

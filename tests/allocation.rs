@@ -110,6 +110,7 @@ fn counted(mode: Mode, f: impl FnOnce()) -> u64 {
 /// Runs `step` for the numbers from 0 on: some to warm up, then `steps` that are counted.
 fn takes_no_memory(name: &str, steps: usize, mut step: impl FnMut(usize)) {
     const WARM: usize = 10;
+    let steps = (steps * common::percent_of_steps()).div_ceil(100);
     (0..WARM).for_each(&mut step);
     let count = counted(Mode::Count, || (WARM..WARM + steps).for_each(&mut step));
     if count == 0 {

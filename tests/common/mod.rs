@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `SAL_REQUIRE_ISA=a,b` | test these instruction sets and no others; fail if one of them is not there |
 //! | `SAL_CASES=n` | random cases of each verb on each instruction set (2000) |
+//! | `SAL_STEPS=n` | per cent of the steps whose allocations are counted (100) |
 //! | `SAL_SEED=n` | only the case with this seed: what a failure prints |
 #![allow(dead_code)] // each test binary uses its own part
 
@@ -49,6 +50,11 @@ pub(crate) fn isas() -> Vec<Isa> {
         }
     });
     chosen
+}
+
+/// What `SAL_STEPS` says.
+pub(crate) fn percent_of_steps() -> usize {
+    number("SAL_STEPS").map_or(100, |n| n as usize)
 }
 
 /// Runs `f` in a pool of `threads` threads; each pool is built once.
@@ -305,9 +311,13 @@ fn areas_of(rng: &mut Rng, profile: Profile, batch: usize, areas: usize) -> Vec<
     z
 }
 
+/// The number in a variable.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|v| v.parse().expect(name))
+}
+
 /// The seeds of a run.
 fn seeds() -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().map(|v| v.parse::<u64>().expect(name));
     match number("SAL_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("SAL_CASES").unwrap_or(2000),

@@ -6,6 +6,7 @@
 //! SignProduct  for rows in heights:  for words of the depth:  make tables;  for strips: tile      tables stay in L1
 //! ```
 
+use super::blocks;
 use super::pack::{self, Buffers, Columns};
 use super::store::{Epilogue, ScatterBlock};
 use super::tile::{Ahead, Depth, ProductTile, SignTile, put_strips};
@@ -61,19 +62,13 @@ fn abreast<S: Simd>(rows: usize, panels: usize) -> usize {
     if abreast <= panels { abreast } else { 1 }
 }
 
-/// Depth above which a product is cut into blocks of the depth, and what they are then: part of a panel and the input
-/// rows of a tile stay in the nearest caches.
-const KC: Range<usize> = 512..1025;
-
-/// Bytes of the inputs that one block of rows may have: they stay in L2 while all panels pass over them.
-const ROWS_BYTES: usize = 256 << 10;
-
 /// Depth and rows of the blocks of many rows.
 #[inline(always)]
 fn block_size<S: Simd>(depth: usize) -> (usize, usize) {
-    let kc = if depth < KC.end { depth.max(1) } else { KC.start };
-    let mc = (ROWS_BYTES / (kc * size_of::<f32>())).max(1).next_multiple_of(S::HEIGHTS[0]);
-    (kc, mc)
+    // A depth of two blocks is left whole: its sums stay in registers.
+    let kc = blocks::depth(S::NR);
+    let kc = if depth <= 2 * kc { depth.max(1) } else { kc };
+    (kc, (blocks::packed() / kc).max(1).next_multiple_of(S::HEIGHTS[0]))
 }
 
 /// How a kernel goes through an area; it and those who tell about it ask the same functions.
@@ -213,6 +208,15 @@ impl<E: Epilogue> Product<'_, E> {
                     col: panel * S::NR,
                     epilogue: self.epilogue,
                 };
+                if depth.start > 0 {
+                    // The sums that the next tile begins with.
+                    let (next, col) = match first + height {
+                        next if next < rows.end => (next, panel),
+                        _ => (rows.start, panel + 1),
+                    };
+                    let next = next..rows.end.min(next + S::HEIGHTS[0]);
+                    self.out.prefetch(s, next, col * S::NR);
+                }
                 s.tall(height, tile);
                 first += height;
                 done += 1;

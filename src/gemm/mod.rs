@@ -7,6 +7,7 @@
 //! This floor knows panels and plans, and neither layers nor losses. Its callers in `kernels` check every shape.
 
 pub(crate) mod area;
+mod blocks;
 #[allow(unsafe_code)]
 mod few_rows;
 pub(crate) mod pack;

@@ -9,6 +9,7 @@
 //! the samples in ascending order.
 
 use super::area::{Way, list_used};
+use super::blocks;
 use super::few_rows::{StreamUpdate, streamed};
 use super::pack::{self, Buffers, Columns};
 use super::store::{AdamW, Momentum, Piece, Rule, Sgd};
@@ -60,9 +61,6 @@ const PACKED_PANELS: usize = 4;
 
 /// Samples of an update that are packed at a time.
 const SAMPLES: usize = 128;
-
-/// Bytes of packed inputs: they stay in L2 while all panels pass over them.
-const PACKED_BYTES: usize = 256 << 10;
 
 /// Weight rows of a stream whose sums wait for more samples: they stay in L1.
 const STREAM_ROWS: usize = 128;
@@ -144,7 +142,7 @@ impl RankUpdate<'_> {
 
     /// Packs the deltas of some samples for one panel.
     #[inline(always)]
-    fn pack<'b, S: Simd>(&self, samples: &[u32], panel: usize, buffers: &'b mut Buffers) {
+    fn pack<S: Simd>(&self, samples: &[u32], panel: usize, buffers: &mut Buffers) {
         let to = &mut buffers.deltas;
         pack::deltas::<S>(self.deltas, samples, panel * S::NR, self.scale, to);
     }
@@ -182,8 +180,7 @@ impl RankUpdate<'_> {
         let (panels, rows) = (self.panels.clone(), self.rows.clone());
         let blocks = self.samples.len().div_ceil(SAMPLES).max(1);
         let some = self.samples.len().div_ceil(blocks).max(1);
-        let kc = PACKED_BYTES / (some * size_of::<f32>());
-        let kc = kc.max(1).next_multiple_of(S::HEIGHTS[0]);
+        let kc = (blocks::packed() / some).max(1).next_multiple_of(S::HEIGHTS[0]);
         let ahead = Ahead::update_step(S::HEIGHTS[0] * S::NR * size_of::<f32>(), some);
         for from in rows.clone().step_by(kc) {
             let block = from..rows.end.min(from + kc);

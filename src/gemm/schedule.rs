@@ -1,7 +1,7 @@
 //! How the work of one verb is cut into tasks, and how tasks run.
 //!
 //! ```text
-//! product   (area, rows of the area, panels)      an area is cut by panels first, then by rows
+//! product   (area, rows of the area, panels)      an area is cut by panels first, then by rows, or the other way
 //! update    (area, panels, weight rows)           neighbouring memory, so each task owns its slice
 //! ```
 //! Every element of a result is summed by one task in one order, so the cut never changes a bit.
@@ -53,7 +53,7 @@ fn cut(
 }
 
 /// Rows that passing over weights costs at least, however few there are: they come from memory.
-const LEAST_ROWS: usize = 8;
+const LEAST_ROWS: usize = 4;
 
 /// Multiply-adds of `rows` rows through weights whose one row costs `cost`.
 fn work(rows: usize, cost: usize) -> usize {
@@ -69,15 +69,25 @@ pub(crate) fn total_work(plan: &RoutePlan, shared: bool, cost: usize) -> usize {
     occupied.fold(0, |sum, n| sum.saturating_add(work(n, cost)))
 }
 
+/// How a product may be cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    /// All areas use the one matrix of area 0.
+    pub(crate) shared: bool,
+    /// Panels of each area.
+    pub(crate) panels: usize,
+    /// Multiply-adds of one row and panel.
+    pub(crate) cost: usize,
+    /// Cut rows before panels: where something is made for each row that all panels use.
+    pub(crate) rows_first: bool,
+}
+
 /// The blocks of a product over all areas of `plan` that have samples.
 ///
-/// `panels` is the number of panels of each area, `cost` the multiply-adds of one row and panel, `tallest` the
-/// height of the tallest tile. `shared`: all areas use the one matrix of area 0.
+/// `tallest` is the height of the tallest tile.
 pub(crate) fn product_blocks(
     plan: &RoutePlan,
-    shared: bool,
-    panels: usize,
-    cost: usize,
+    Cut { shared, panels, cost, rows_first }: Cut,
     tallest: usize,
     threads: usize,
 ) -> impl Iterator<Item = Block> {
@@ -88,8 +98,14 @@ pub(crate) fn product_blocks(
         let order = if shared { 0..plan.batch() } else { plan.range(area) };
         let used = !order.is_empty() && panels > 0;
         let pieces = work(order.len(), cost).div_ceil(size).max(1);
-        let rows = cut(order, pieces.div_ceil(panels.max(1)), tallest).filter(move |_| used);
-        let parts = cut(0..panels, pieces.min(panels), 1);
+        let (along, across) = if rows_first {
+            let along = pieces.min(order.len().div_ceil(tallest)).max(1);
+            (along, pieces.div_ceil(along).min(panels))
+        } else {
+            (pieces.div_ceil(panels.max(1)), pieces.min(panels))
+        };
+        let rows = cut(order, along, tallest).filter(move |_| used);
+        let parts = cut(0..panels, across, 1);
         rows.flat_map(move |order| {
             parts.clone().map(move |panels| Block { area, order: order.clone(), panels })
         })
@@ -157,11 +173,13 @@ mod tests {
         #[test]
         fn blocks_cover_every_row_and_panel_once(
             areas in prop::collection::vec(0u32..5, 0..300),
-            panels in 0usize..9, threads in 1usize..9, shared: bool, cost in 1usize..1_000_000,
+            panels in 0usize..9, threads in 1usize..9, shared: bool, rows_first: bool,
+            cost in 1usize..1_000_000,
         ) {
             let plan = RoutePlan::new(&areas, 5).unwrap();
             let mut seen = vec![0; plan.batch() * panels];
-            for b in product_blocks(&plan, shared, panels, cost, 6, threads) {
+            let how = Cut { shared, panels, cost, rows_first };
+            for b in product_blocks(&plan, how, 6, threads) {
                 for o in b.order.clone() {
                     let area = areas[plan.order()[o] as usize] as usize;
                     prop_assert_eq!(b.area, if shared { 0 } else { area });

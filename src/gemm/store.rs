@@ -14,6 +14,7 @@ use crate::matrix::{MatrixMut, MatrixRef};
 use crate::plan::RoutePlan;
 use crate::simd::Simd;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// The part of an output matrix that one task writes: some rows by index, a range of columns.
 ///
@@ -90,6 +91,14 @@ impl<'a> ScatterBlock<'a> {
     #[inline(always)]
     pub(crate) fn columns_from(&self, col: usize) -> usize {
         self.columns_end - col
+    }
+
+    /// Asks for the line at column `col` of some rows of the block.
+    #[inline(always)]
+    pub(crate) fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, col: usize) {
+        for &row in &self.rows[rows] {
+            s.prefetch(self.first.wrapping_add(row as usize * self.stride + col));
+        }
     }
 
     /// The `i`-th row of the block: its index in the output, and where column `col` of it lies.

@@ -1,7 +1,8 @@
 //! `delta[s] = (e[s] F[z_s]) * f'(y[s])`: the error goes back through fixed random weights, never through W.
 
-use super::{KernelError, Layout, check, product, scatter};
+use super::{KernelError, check, product, scatter};
 use crate::gemm::area::SignProduct;
+use crate::gemm::schedule::Cut;
 use crate::gemm::store::{Gate, Scaled};
 use crate::matrix::{MatrixMut, MatrixRef};
 use crate::panels::Panels;
@@ -76,8 +77,9 @@ pub fn feedback_signs(
     // Looking up takes about half as long as multiplying.
     let cost = feedback.d_in().div_ceil(2).max(1) * isa.panel_width();
     let shared = feedback.areas() == 1;
-    let layout = Layout { isa, shared, panels: feedback.panels(), cost };
-    scatter(plan, layout, out, |out, buffers| {
+    // Each task makes the tables of its rows.
+    let cut = Cut { shared, panels: feedback.panels(), cost, rows_first: true };
+    scatter(plan, (isa, isa.sign_rows(usize::MAX)), cut, out, |out, buffers| {
         let signs = feedback.area(out.block().area);
         isa.run(SignProduct { errors, signs, out, epilogue, buffers });
     });

@@ -25,7 +25,7 @@ pub use update::{Averaging, Moments, Optimizer, Trainable, UpdateRule, update};
 
 use crate::gemm::area::Product;
 use crate::gemm::pack::Buffers;
-use crate::gemm::schedule;
+use crate::gemm::schedule::{self, Cut};
 use crate::gemm::store::{Epilogue, ScatterBlock};
 use crate::matrix::{LayoutError, MatrixMut, MatrixRef};
 use crate::panels::Panels;
@@ -90,27 +90,17 @@ fn check_isa(what: &'static str, got: &Panels, want: &Panels) -> Result<(), Kern
     if got == want { Ok(()) } else { Err(KernelError::Isa { what, got, want }) }
 }
 
-/// What cuts a product into tasks: its matrices' instruction set, how many panels each has, the cost of one row and panel.
-#[derive(Debug, Clone, Copy)]
-struct Layout {
-    isa: Isa,
-    /// One matrix serves all areas of the plan.
-    shared: bool,
-    panels: usize,
-    cost: usize,
-}
-
-/// Cuts `out` into the blocks of a product and runs `task` on each.
+/// Cuts `out` into the blocks of a product and runs `task` on each; a tile has at most `tallest` rows.
 fn scatter(
     plan: &RoutePlan,
-    Layout { isa, shared, panels, cost }: Layout,
+    (isa, tallest): (Isa, usize),
+    cut: Cut,
     out: MatrixMut<'_>,
     task: impl Fn(ScatterBlock<'_>, &mut Buffers) + Sync + Send,
 ) {
-    let tallest = isa.tile_heights()[0];
-    let work = schedule::total_work(plan, shared, cost.saturating_mul(panels));
+    let work = schedule::total_work(plan, cut.shared, cut.cost.saturating_mul(cut.panels));
     let threads = schedule::threads_for(work);
-    let blocks = schedule::product_blocks(plan, shared, panels, cost, tallest, threads);
+    let blocks = schedule::product_blocks(plan, cut, tallest, threads);
     let blocks = ScatterBlock::split(out, plan, isa.panel_width(), blocks);
     schedule::run(blocks, threads, |block| Buffers::with(|buffers| task(block, buffers)));
 }
@@ -126,8 +116,9 @@ fn product<E: Epilogue + Send>(
 ) {
     let isa = weights.isa();
     let cost = weights.d_in().max(1) * weights.panel_width();
-    let layout = Layout { isa, shared: weights.areas() == 1, panels: weights.panels(), cost };
-    scatter(plan, layout, out, |out, buffers| {
+    let (shared, panels) = (weights.areas() == 1, weights.panels());
+    let cut = Cut { shared, panels, cost, rows_first: false };
+    scatter(plan, (isa, isa.tile_heights()[0]), cut, out, |out, buffers| {
         let area = out.block().area;
         let (finite, weights) = (weights.is_finite(area), weights.area(area));
         isa.run(Product { inputs, weights, finite, out, epilogue: epilogue(area), buffers });

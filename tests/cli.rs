@@ -657,7 +657,8 @@ fn help_texts_name_every_flag() {
     let help = run(&["info", "--help"]).good();
     assert!(help.contains("--json") && help.contains("Examples:"));
     for help in [run(&["bench", "-h"]).good(), run(&["bench", "--help"]).good()] {
-        let flags = "--verbs --shapes --areas --batches --profile --seconds --threads --isa --json";
+        let flags =
+            "--verbs --shapes --areas --batches --profile --zeros --seconds --threads --isa --json";
         for text in
             flags.split(' ').chain(["Grid:", "Run:", "Columns:", "Keys of --json", "Examples:"])
         {
@@ -734,11 +735,12 @@ fn a_bench_prints_the_limits_and_a_line_for_each_point() {
     let one = 31 * (33 + 24 + 40 + 40) + 2 * 40 * 24;
     let three = 31 * (35 + 24) + 2 * 3 * 40 * 24;
     assert_eq!(field(closing, "checked"), format!("{} entries, all right", one + three));
-    let labels = ["isa", "threads", "profile", "caches", "fma peak", "read", "update"];
+    let labels = ["isa", "threads", "profile", "zeros", "caches", "fma peak", "read", "update"];
     assert_eq!(header.lines().count(), labels.len());
     labels.iter().for_each(|label| assert!(!field(header, label).is_empty()));
     assert_eq!(field(header, "isa"), "portable, tile 4x8");
     assert_eq!(field(header, "profile"), "balanced");
+    assert_eq!(field(header, "zeros"), "0 % of the input columns");
     let peak: f64 = field(header, "fma peak").strip_suffix(" GFLOP/s").unwrap().parse().unwrap();
     assert!(peak > 0.0);
 
@@ -760,7 +762,7 @@ fn a_bench_prints_the_limits_and_a_line_for_each_point() {
         assert!(line[share..share + 5].ends_with(" %"), "not aligned: {line}");
         let path = match (verb, areas, batch) {
             ("feedback_signs", ..) => "lookups",
-            (_, _, "1") => "few rows",
+            (_, _, "1") | ("update", ..) => "few rows", // an update of three panels packs nothing
             _ => "tiles",
         };
         assert_eq!(line[lines[0].find("path").unwrap()..].split("  ").next(), Some(path), "{line}");
@@ -773,7 +775,7 @@ fn a_bench_as_json_has_what_the_help_says() {
     let flags = ["--areas", "3", "--batches", "7", "--profile", "zipf", "--json"];
     let text = bench(&flags).good();
     let told: Value = serde_json::from_str(&text).unwrap();
-    let top = ["version", "isa", "threads", "profile", "checked", "caches", "limits"];
+    let top = ["version", "isa", "threads", "profile", "zeros", "checked", "caches", "limits"];
     let top = [&top[..], &["limits_after", "points"]].concat();
     assert_eq!(keys(&told), top);
     assert_eq!((&told["checked"], &told["threads"]), (&Value::Bool(true), &Value::from(1)));
@@ -815,14 +817,45 @@ fn a_bench_as_json_has_what_the_help_says() {
         assert_eq!(point["tile"].as_array().unwrap().len(), 2);
         for key in keys(point) {
             assert!(help.contains(key), "{key}");
-            assert!(names.contains(&key) || figures.contains(&key) || key == "tile", "{key}");
+            let known = [&names[..], &figures, &["tile", "zeros"]].concat();
+            assert!(known.contains(&key), "{key}");
         }
+        assert_eq!(point["zeros"], 0);
         assert!(point["seconds_min"].as_f64() <= point["seconds_median"].as_f64());
     }
     assert_eq!(points[1]["flop"], 2.0 * 7.0 * 40.0 * 24.0);
     assert_eq!(points[1]["checked_entries"], 7 * 24);
     assert_eq!(points[4]["checked_entries"], 3 * 40 * 24);
     assert_eq!(points[2]["areas"], 1);
+}
+
+#[test]
+fn a_bench_with_zeros_shows_where_they_are_skipped() {
+    let told = |zeros: &str, batch: &str| {
+        let shape = ["bench", "--shapes", "100x70", "--areas", "1", "--seconds", "0.01"];
+        let flags = ["--threads", "1", "--isa", "portable", "--json", "--zeros", zeros];
+        let text = run(&[&shape[..], &flags, &["--batches", batch]].concat()).good();
+        let told: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(told["zeros"].to_string(), zeros);
+        told["points"].as_array().unwrap().clone()
+    };
+    let paths = |points: &[Value]| {
+        let of = |point: &Value| point["path"].as_str().unwrap().to_owned();
+        points.iter().map(of).collect::<Vec<_>>()
+    };
+    let (skip, few) = ("zero-skipping", "few rows");
+    let (none, most) = (told("0", "2"), told("90", "2"));
+    assert_eq!(paths(&none), [few, few, few, "lookups", few]);
+    assert_eq!(paths(&most), [skip, skip, skip, "lookups", skip]);
+    assert_eq!(paths(&told("90", "30")), ["tiles", "tiles", "tiles", "lookups", "tiles"]);
+    // 10 of 100 columns are used; panels of 8 make 72 columns of 70.
+    assert_eq!(most[1]["flop"], 2.0 * 2.0 * 10.0 * 70.0);
+    assert_eq!(most[1]["bytes"], 4.0 * (10.0 * 72.0 + 2.0 * 170.0));
+    assert_eq!(most[1]["working_set"], none[1]["working_set"]);
+    assert_eq!((&most[1]["zeros"], &most[1]["checked_entries"]), (&90.into(), &140.into()));
+
+    let out = bench(&["--areas", "1", "--batches", "1", "--verbs", "update", "--zeros", "100"]);
+    assert_eq!(field(&out.good(), "zeros"), "100 % of the input columns");
 }
 
 #[test]
@@ -845,6 +878,9 @@ fn what_a_bench_cannot_do_is_refused() {
         ("--areas", "0", "want a whole number from 1 to 4096"),
         ("--batches", "1000001", "want a whole number from 1 to 1000000"),
         ("--threads", "0", "want a whole number from 1 to "),
+        ("--zeros", "101", "want a whole number from 0 to 100"),
+        ("--zeros", "-1", "want a whole number from 0 to 100"),
+        ("--zeros", "0.5", "want a whole number from 0 to 100"),
         ("--seconds", "0", "want a number above 0, at most 3600"),
         ("--seconds", "-1", "want a number above 0"),
         ("--seconds", "1e9", "want a number above 0"),

@@ -7,7 +7,7 @@
 //! ```
 
 use super::blocks;
-use super::pack::{self, Buffers};
+use super::pack::{self, Buffers, Columns};
 use super::store::{Epilogue, ScatterBlock};
 use super::tile::{Ahead, Depth, ProductTile, SignTile, put_strips};
 use crate::matrix::MatrixRef;
@@ -32,10 +32,83 @@ pub(crate) const FEW_ROWS: usize = 8;
 
 /// Of the columns of few rows, the share that may be used at most for the others to be skipped, in per cent: a list of
 /// columns costs more than a walk through all of them.
-pub(super) const USED_PERCENT: usize = 50;
+const USED_PERCENT: usize = 50;
 
 /// Panels from which on a list of columns is worth its making.
 pub(crate) const LISTED_PANELS: usize = 4;
+
+/// Whether an area of so many rows is streamed.
+#[inline(always)]
+fn are_few(rows: usize) -> bool {
+    rows <= FEW_ROWS
+}
+
+/// Lists the columns that some of `rows` use, if it is worth to skip the others in so many panels.
+#[inline(always)]
+pub(super) fn list_used(
+    used: &mut Columns,
+    inputs: MatrixRef<'_>,
+    rows: &[u32],
+    panels: usize,
+) -> bool {
+    let worth = are_few(rows.len()) && panels >= LISTED_PANELS;
+    worth && used.find(inputs, rows, inputs.cols() * USED_PERCENT / 100)
+}
+
+/// Panels that a tile of these few rows takes abreast, of those that are left.
+#[inline(always)]
+fn abreast<S: Simd>(rows: usize, panels: usize) -> usize {
+    let abreast = S::abreast(rows);
+    if abreast <= panels { abreast } else { 1 }
+}
+
+/// Depth and rows of the blocks of many rows.
+#[inline(always)]
+fn block_size<S: Simd>(depth: usize) -> (usize, usize) {
+    // A depth of two blocks is left whole: its sums stay in registers.
+    let kc = blocks::depth(S::NR);
+    let kc = if depth <= 2 * kc { depth.max(1) } else { kc };
+    (kc, (blocks::packed() / kc).max(1).next_multiple_of(S::HEIGHTS[0]))
+}
+
+/// How a kernel goes through an area; it and those who tell about it ask the same functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// Few rows, or few panels of an update: the weights are streamed; else tiles use them again and again.
+    pub(crate) streams: bool,
+    /// Columns of the inputs that are used, where the others are skipped.
+    pub(crate) used: Option<usize>,
+    /// The tallest register tile: rows and columns.
+    pub(crate) tile: (usize, usize),
+}
+
+/// The [`Way`] of a [`Product`] with finite weights, all of its area's panels in one task.
+pub(crate) struct ProductWay<'a> {
+    /// Not known: then nothing is skipped.
+    pub(crate) inputs: Option<MatrixRef<'a>>,
+    pub(crate) rows: &'a [u32],
+    pub(crate) depth: usize,
+    pub(crate) panels: usize,
+    pub(crate) used: &'a mut Columns,
+}
+
+impl Op for ProductWay<'_> {
+    type Out = Way;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Way {
+        let Self { inputs, rows, depth, panels, used } = self;
+        let (count, streams) = (rows.len().max(1), are_few(rows.len()));
+        let skips = streams && inputs.is_some_and(|x| list_used(used, x, rows, panels));
+        let tile = if streams {
+            (next_height(S::HEIGHTS, count), abreast::<S>(count, panels) * S::NR)
+        } else {
+            let (_, mc) = block_size::<S>(depth);
+            (next_height(S::HEIGHTS, count.min(mc)), S::NR)
+        };
+        Way { streams, used: skips.then(|| used.list().len()), tile }
+    }
+}
 
 impl<E: Epilogue> Op for Product<'_, E> {
     type Out = ();
@@ -43,13 +116,10 @@ impl<E: Epilogue> Op for Product<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let (depth, rows) = (self.inputs.cols(), self.out.rows().len());
-        if rows <= FEW_ROWS {
+        if are_few(rows) {
             return self.few_rows(s);
         }
-        // A depth of two blocks is left whole: its sums stay in registers.
-        let kc = blocks::depth(S::NR);
-        let kc = if depth <= 2 * kc { depth.max(1) } else { kc };
-        let mc = (blocks::packed() / kc).max(1).next_multiple_of(S::HEIGHTS[0]);
+        let (kc, mc) = block_size::<S>(depth);
         for from in (0..depth.max(1)).step_by(kc) {
             for first in (0..rows).step_by(mc) {
                 self.block(s, from..depth.min(from + kc), first..rows.min(first + mc));
@@ -69,10 +139,9 @@ impl<E: Epilogue> Product<'_, E> {
     #[inline(always)]
     fn few_rows<S: Simd>(&mut self, s: S) {
         let (d_in, rows) = (self.inputs.cols(), self.out.rows().len());
-        let most = d_in * USED_PERCENT / 100;
         let panels = self.out.block().panels.clone();
-        let skip = self.finite && panels.len() >= LISTED_PANELS;
-        let skip = skip && self.buffers.used.find(self.inputs, self.out.rows(), most);
+        let used = &mut self.buffers.used;
+        let skip = self.finite && list_used(used, self.inputs, self.out.rows(), panels.len());
         let depth = if skip { Depth::Used(&self.buffers.used) } else { Depth::Block(0, d_in) };
         let mut panel = panels.start;
         while panel < panels.end {
@@ -89,8 +158,8 @@ impl<E: Epilogue> Product<'_, E> {
                 col: panel * S::NR,
                 epilogue: self.epilogue,
             };
-            let abreast = S::abreast(rows);
-            if abreast > 1 && panels.end - panel >= abreast {
+            let abreast = abreast::<S>(rows, panels.end - panel);
+            if abreast > 1 {
                 s.wide(rows, tile(0));
                 panel += abreast;
             } else {

@@ -8,10 +8,10 @@
 //! What a sum becomes is the [`Rule`]'s business. Neither the path nor the blocks change a bit: each sum is one chain over
 //! the samples in ascending order.
 
-use super::area::{FEW_ROWS, LISTED_PANELS, USED_PERCENT};
+use super::area::{Way, list_used};
 use super::blocks;
 use super::few_rows::{StreamUpdate, streamed};
-use super::pack::{self, Buffers};
+use super::pack::{self, Buffers, Columns};
 use super::store::{AdamW, Momentum, Piece, Rule, Sgd};
 use super::tile::{Ahead, Sums, UpdateTile};
 use crate::matrix::MatrixRef;
@@ -65,13 +65,48 @@ const SAMPLES: usize = 128;
 /// Weight rows of a stream whose sums wait for more samples: they stay in L1.
 const STREAM_ROWS: usize = 128;
 
+/// Whether so many samples, or panels, are few: the weights are streamed.
+#[inline(always)]
+fn streams<S: Simd>(samples: usize, panels: usize) -> bool {
+    samples <= streamed::<S>() || panels < PACKED_PANELS
+}
+
+/// The [`Way`] of an update that skips zeros where it can, all of its area's panels in one task.
+pub(crate) struct UpdateWay<'a> {
+    /// Not known: then nothing is skipped.
+    pub(crate) inputs: Option<MatrixRef<'a>>,
+    pub(crate) samples: &'a [u32],
+    /// Weight rows of a panel.
+    pub(crate) rows: usize,
+    pub(crate) panels: usize,
+    pub(crate) used: &'a mut Columns,
+}
+
+impl Op for UpdateWay<'_> {
+    type Out = Way;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Way {
+        let Self { inputs, samples, rows, panels, used } = self;
+        let streams = streams::<S>(samples.len(), panels);
+        let skips = streams && inputs.is_some_and(|x| list_used(used, x, samples, panels));
+        let height = if streams {
+            samples.len().clamp(1, streamed::<S>())
+        } else {
+            // Tiles are made of weight rows.
+            S::HEIGHTS.iter().copied().find(|&height| height <= rows).unwrap_or(1)
+        };
+        Way { streams, used: skips.then(|| used.list().len()), tile: (height, S::NR) }
+    }
+}
+
 impl Op for BufferedUpdate<'_> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { task, buffers } = self;
-        if task.samples.len() <= streamed::<S>() || task.panels.len() < PACKED_PANELS {
+        if streams::<S>(task.samples.len(), task.panels.len()) {
             task.stream(s, buffers);
         } else {
             task.tiles(s, buffers);
@@ -107,7 +142,7 @@ impl RankUpdate<'_> {
 
     /// Packs the deltas of some samples for one panel.
     #[inline(always)]
-    fn pack<'b, S: Simd>(&self, samples: &[u32], panel: usize, buffers: &'b mut Buffers) {
+    fn pack<S: Simd>(&self, samples: &[u32], panel: usize, buffers: &mut Buffers) {
         let to = &mut buffers.deltas;
         pack::deltas::<S>(self.deltas, samples, panel * S::NR, self.scale, to);
     }
@@ -116,9 +151,8 @@ impl RankUpdate<'_> {
     #[inline(always)]
     fn stream<S: Simd>(mut self, s: S, buffers: &mut Buffers) {
         let (inputs, samples, rows) = (self.inputs, self.samples, self.rows.clone());
-        let few = self.skip && samples.len() <= FEW_ROWS && self.panels.len() >= LISTED_PANELS;
-        let most = |x: MatrixRef<'_>| x.cols() * USED_PERCENT / 100;
-        let skip = few && inputs.is_some_and(|x| buffers.used.find(x, samples, most(x)));
+        let (panels, used) = (self.panels.len(), &mut buffers.used);
+        let skip = self.skip && inputs.is_some_and(|x| list_used(used, x, samples, panels));
         let groups = samples.len().div_ceil(streamed::<S>()).max(1);
         let block = if groups > 1 { STREAM_ROWS } else { rows.len().max(1) };
         let len = if groups > 1 { block * S::NR } else { 0 };

@@ -7,6 +7,8 @@
 //! feedback, signs   one matrix (1, d_out, d_in)          (n, d_out)    (n, d_in)    outputs of the layer below
 //! update            weights (K, d_in, d_out)             (n, d_in)     weights      deltas (n, d_out)
 //! ```
+//! A share of the input columns may be zero, in all samples, as at the edges of images: which ones is drawn.
+//!
 //! The areas of the samples rotate from call to call. So each call finds the weights where they would be in training:
 //! with one sample and many areas not in the cache of the call before.
 
@@ -171,6 +173,14 @@ impl Operand {
     }
 }
 
+/// The input columns that are zero in all samples: `percent` of them, the same at each call.
+fn dark_columns(d_in: usize, percent: u8) -> Vec<usize> {
+    let mut columns: Vec<usize> = (0..d_in).collect();
+    Stream::new(0, 0, 0, "zeros").shuffle(&mut columns);
+    columns.truncate((d_in as f64 * f64::from(percent) / 100.0).round() as usize);
+    columns
+}
+
 /// What comes and goes with each call.
 pub(crate) struct Batch {
     /// The area of each sample.
@@ -187,8 +197,12 @@ impl Batch {
         shape: Shape,
         n: usize,
         profile: Profile,
+        zeros: u8,
     ) -> Result<Self, KernelError> {
         let (values, z) = (Values::new(), profile.areas(n, shape.areas));
+        let mut inputs = values.matrix(1, 1.0, n, shape.d_in)?;
+        let dark = dark_columns(shape.d_in, zeros);
+        (0..n).for_each(|row| dark.iter().for_each(|&i| inputs.row_mut(row)[i] = 0.0));
         // Scores are the only output of a route, and it keeps them itself.
         let (second, out) = match verb {
             Verb::Route => (0, 0),
@@ -199,7 +213,7 @@ impl Batch {
         Ok(Self {
             plan: RoutePlan::new(&z, shape.areas)?,
             z,
-            inputs: values.matrix(1, 1.0, n, shape.d_in)?,
+            inputs,
             second: values.matrix(30_000, 1.0, n, second)?,
             out: Matrix::zeros(n, out)?,
         })
@@ -213,5 +227,30 @@ impl Batch {
             self.plan.rebuild(&self.z, areas)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_whole_columns_of_the_inputs_and_as_many_as_asked_for() {
+        let layer = Layer { d_in: 200, d_out: 30 };
+        for (verb, percent, want) in [
+            (Verb::Forward, 0, 0),
+            (Verb::Update, 81, 162),
+            (Verb::Feedback, 50, 15), // of the errors
+            (Verb::Route, 100, 200),
+        ] {
+            let shape = layer.shape(verb, 2);
+            let batch = Batch::new(verb, shape, 9, Profile::Balanced, percent).unwrap();
+            let zeros = |i| (0..9).filter(|&row| batch.inputs.row(row)[i] == 0.0).count();
+            let counts: Vec<usize> = (0..shape.d_in).map(zeros).collect();
+            assert!(counts.iter().all(|&n| n == 0 || n == 9), "{verb}: {counts:?}");
+            assert_eq!(counts.iter().filter(|&&n| n == 9).count(), want, "{verb}");
+        }
+        let dark = dark_columns(200, 50);
+        assert!(dark.windows(2).any(|pair| pair[0] > pair[1]), "not drawn: {dark:?}");
     }
 }

@@ -318,13 +318,22 @@ mod tests {
 
     /// What a call gave, checked; after `fault` has been at it.
     fn checked(
+        of: (Verb, Layer, usize, usize),
+        fault: impl Fn(&mut Operand, &mut Batch),
+    ) -> Result<usize, String> {
+        with_zeros(0, of, fault)
+    }
+
+    /// As `checked`, with so many per cent of zeros.
+    fn with_zeros(
+        zeros: u8,
         (verb, layer, areas, n): (Verb, Layer, usize, usize),
         fault: impl Fn(&mut Operand, &mut Batch),
     ) -> Result<usize, String> {
         let isa = Isa::detect().unwrap();
         let shape = layer.shape(verb, areas);
         let mut operand = Operand::new(isa, verb, shape).unwrap();
-        let mut batch = Batch::new(verb, shape, n, Profile::Hot50).unwrap();
+        let mut batch = Batch::new(verb, shape, n, Profile::Hot50, zeros).unwrap();
         let expected = Expected::new(&operand, shape, &batch);
         operand.run(&mut batch).unwrap();
         fault(&mut operand, &mut batch);
@@ -351,6 +360,20 @@ mod tests {
             };
             assert_eq!(checked((verb, LARGE, 3, 200), |_, _| ()), Ok(entries), "{verb}");
         }
+    }
+
+    #[test]
+    fn zeros_are_checked_like_other_inputs() {
+        for zeros in [60, 100] {
+            for verb in Verb::ALL {
+                let told = with_zeros(zeros, (verb, SMALL, 3, 5), |_, _| ());
+                assert!(told.is_ok(), "{verb}: {told:?}");
+            }
+        }
+        let told = with_zeros(100, (Verb::Feedback, SMALL, 1, 2), |_, batch| {
+            batch.out.row_mut(1)[3] = f32::MIN_POSITIVE;
+        });
+        assert!(told.is_err_and(|told| told.starts_with("output 3 of sample 1: got ")));
     }
 
     #[test]

@@ -11,30 +11,34 @@ const RUN: &str = "Run";
 
 const NOTES: &str = "\
 Columns:
+  path       of most areas: tiles; few rows (reading the weights decides); zero-skipping (few rows,
+             and weights that meet only zeros are not read); lookups (of sums of signed values)
+  tile       rows x columns of the sums that registers hold
   MB         weights of the areas that have samples, read once (by an update: read and written),
-             and what comes in and goes out
+             without those that are skipped, and what comes in and goes out
   min us     shortest call, median us: the one in the middle, in microseconds
   rate       of the shortest call, in the unit of what bounds it
   roof       the limit of this machine in the same unit: multiply-adds in registers, or the
              bandwidth of the level that holds the weights of all areas together
   share      rate / roof; above 100 % where a kernel needs less than the roof supposes: signs are
              looked up instead of multiplied, small weights lie in L1, and some of those that are
-             too many for L3 are still there when they are needed again
+             too many for a cache are still there when they are needed again (with --zeros, more)
 
 Keys of --json, all times in seconds:
-  version, isa, threads, profile, checked (true: every result was)
+  version, isa, threads, profile, zeros (per cent), checked (true: every result was)
   caches     l2_bytes of these threads together, l3_bytes
   limits     fma (FLOP/s); l2_read, l2_update, l3_read, l3_update, memory_read, memory_update
              (bytes/s; an update counts what it reads and what it writes)
   limits_after  the same, measured again at the end
-  points     one for each line: verb, d_in, d_out, areas, batch, profile, isa, tile (rows and
-             columns), path, label, flop, bytes, working_set (bytes), checked_entries, calls,
-             seconds_min, seconds_median, flop_per_second, bytes_per_second (both of the
-             shortest call), roof_seconds, bound, share
+  points     one for each line: verb, d_in, d_out, areas, batch, profile, zeros, isa, tile (rows
+             and columns), path, label, flop, bytes (both without what is skipped), working_set
+             (bytes), checked_entries, calls, seconds_min, seconds_median, flop_per_second,
+             bytes_per_second (both of the shortest call), roof_seconds, bound, share
 
 Examples:
   sal bench
   sal bench --shapes 784x256 --areas 16 --batches 64 --verbs forward,update --seconds 1
+  sal bench --shapes 784x256 --batches 1,16,64 --zeros 80
   sal bench --profile hot80 --threads 2 --json";
 
 /// Check every kernel against an f64 oracle, time it, and compare it with the limits of this machine
@@ -76,6 +80,12 @@ pub(crate) struct Flags {
     #[arg(default_value = "balanced", help_heading = GRID)]
     pub(crate) profile: Profile,
 
+    /// Share of the inputs that is exactly zero, in per cent: whole columns, the same in all samples, as the edges of
+    /// images are
+    #[arg(long, value_name = "PERCENT", value_parser = percent, default_value = "0")]
+    #[arg(allow_negative_numbers = true, help_heading = GRID)]
+    pub(crate) zeros: u8,
+
     /// Seconds of each point
     #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "0.2")]
     #[arg(allow_negative_numbers = true, help_heading = RUN)]
@@ -107,6 +117,10 @@ fn layer(text: &str) -> Result<Layer, String> {
 
 fn side(text: &str) -> Result<usize, String> {
     whole::<1_000_000>(text)
+}
+
+fn percent(text: &str) -> Result<u8, &'static str> {
+    text.parse().ok().filter(|&n| n <= 100).ok_or("want a whole number from 0 to 100")
 }
 
 fn seconds(text: &str) -> Result<f64, &'static str> {

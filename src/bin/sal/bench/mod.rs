@@ -21,7 +21,7 @@ use crate::output::Output;
 use case::{Batch, Layer, Operand};
 use check::Expected;
 use indicatif::{ProgressBar, ProgressStyle};
-use sal_kernels::kernels::{Explanation, KernelError, Shape, Verb};
+use sal_kernels::kernels::{KernelError, Shape, Verb};
 use sal_kernels::limits::Limits;
 use sal_kernels::{Isa, RoutePlan, caches};
 use show::{Measured, Setting, Table, Times};
@@ -45,7 +45,8 @@ pub(crate) struct Point {
     areas: usize,
     batch: usize,
     shape: Shape,
-    told: Explanation,
+    /// In bytes.
+    working_set: f64,
 }
 
 impl Point {
@@ -78,8 +79,8 @@ fn points(flags: &Flags, isa: Isa) -> Result<Vec<Point>, KernelError> {
                 for &batch in &flags.batches {
                     let plan = RoutePlan::new(&flags.profile.areas(batch, areas), areas)
                         .map_err(KernelError::from)?;
-                    let told = isa.explain(verb, shape, &plan)?;
-                    all.push(Point { verb, layer, areas, batch, shape, told });
+                    let working_set = isa.explain(verb, shape, &plan, None)?.working_set;
+                    all.push(Point { verb, layer, areas, batch, shape, working_set });
                 }
             }
         }
@@ -98,7 +99,7 @@ fn check_memory(points: &[Point], free: Option<u64>) -> Result<(), Failure> {
     for point in points {
         // Besides what the kernel uses, one area as it was before packing, and the oracle's part, in f64.
         let Shape { d_in, d_out, .. } = point.shape;
-        let bytes = point.told.working_set + 16.0 * d_in as f64 * d_out as f64 + 1e8;
+        let bytes = point.working_set + 16.0 * d_in as f64 * d_out as f64 + 1e8;
         if bytes > free as f64 {
             return refuse(&point.name(), bytes);
         }
@@ -112,7 +113,8 @@ fn run_here(flags: &Flags, isa: Isa, points: &[Point]) -> Result<(), Failure> {
     let time = Duration::from_secs_f64(7.0 * flags.seconds.min(LIMIT));
     let limits = || Limits::of_pool(isa, time).map_err(KernelError::from);
     let limits_before = limits()?;
-    let setting = Setting { isa, profile: flags.profile, limits: limits_before };
+    let Flags { profile, zeros, .. } = *flags;
+    let setting = Setting { isa, profile, zeros, limits: limits_before };
     let (mut output, table) = (Output::new(false), Table::new(points));
     if !flags.json {
         for line in setting.header() {
@@ -177,7 +179,8 @@ fn measure<'a>(
             Operand::new(isa, verb, shape)?
         }
     };
-    let mut batch = Batch::new(verb, shape, point.batch, flags.profile)?;
+    let mut batch = Batch::new(verb, shape, point.batch, flags.profile, flags.zeros)?;
+    let told = isa.explain(verb, shape, &batch.plan, Some(batch.inputs.view()))?;
     operand.learn();
     let expected = Expected::new(&operand, shape, &batch);
     operand.run(&mut batch)?;
@@ -185,7 +188,7 @@ fn measure<'a>(
     operand.hold();
     let times = time(&mut operand, &mut batch, flags.seconds)?;
     *kept = Some((key, operand));
-    Ok(Measured { point, checked: expected.len(), times })
+    Ok(Measured { point, told, checked: expected.len(), times })
 }
 
 /// Refuses a result that has a wrong entry, and names both.
@@ -255,7 +258,7 @@ mod tests {
         let point = &grid("--shapes 9x5 --areas 2 --batches 3 --verbs forward")[0];
         let Point { verb, shape, .. } = *point;
         let mut operand = Operand::new(Isa::detect().unwrap(), verb, shape).unwrap();
-        let mut batch = Batch::new(verb, shape, 3, Profile::Balanced).unwrap();
+        let mut batch = Batch::new(verb, shape, 3, Profile::Balanced, 0).unwrap();
         let expected = Expected::new(&operand, shape, &batch);
         operand.run(&mut batch).unwrap();
         assert!(agree(point, &expected, &operand, &batch).is_ok());

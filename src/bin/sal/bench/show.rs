@@ -6,7 +6,7 @@ use crate::choices::PROFILE;
 use crate::cpu;
 use crate::info::size;
 use sal_kernels::Isa;
-use sal_kernels::kernels::Bound;
+use sal_kernels::kernels::{Bound, Explanation};
 use sal_kernels::limits::Limits;
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ pub(crate) struct Times {
 /// What was measured at one point.
 pub(crate) struct Measured<'a> {
     pub(crate) point: &'a Point,
+    pub(crate) told: Explanation,
     pub(crate) checked: usize,
     pub(crate) times: Times,
 }
@@ -29,6 +30,8 @@ pub(crate) struct Measured<'a> {
 pub(crate) struct Setting {
     pub(crate) isa: Isa,
     pub(crate) profile: Profile,
+    /// Of the inputs, in per cent.
+    pub(crate) zeros: u8,
     pub(crate) limits: Limits,
 }
 
@@ -44,6 +47,7 @@ impl Setting {
             ("isa", format!("{}, tile {}", self.isa, cpu::tile(self.isa))),
             ("threads", l.threads.to_string()),
             ("profile", PROFILE.name(self.profile).into()),
+            ("zeros", format!("{} % of the input columns", self.zeros)),
             (
                 "caches",
                 format!("L2 {} a thread, L3 {}", size(l.l2_bytes / l.threads), size(l.l3_bytes)),
@@ -78,6 +82,7 @@ impl Setting {
             "isa": self.isa.name().as_str(),
             "threads": l.threads,
             "profile": PROFILE.name(self.profile),
+            "zeros": self.zeros,
             "checked": true, // a wrong entry would have ended the run
             "caches": { "l2_bytes": l.l2_bytes, "l3_bytes": l.l3_bytes },
             "limits": object(l),
@@ -126,7 +131,7 @@ impl Table {
 
     pub(crate) fn head(&self) -> String {
         format!(
-            "{:14}  {:shape$}  areas  batch  {:8}  {:5}  {:>7}  {:>9}  {:>9}  {:>6}  {:>6}  {:7}  share  bound by",
+            "{:14}  {:shape$}  areas  batch  {:13}  {:5}  {:>7}  {:>9}  {:>9}  {:>6}  {:>6}  {:7}  share  bound by",
             "verb",
             "shape",
             "path",
@@ -142,7 +147,7 @@ impl Table {
     }
 
     pub(crate) fn row(&self, m: &Measured<'_>, limits: &Limits) -> String {
-        let Point { verb, layer, areas, batch, told, .. } = m.point;
+        let (Point { verb, layer, areas, batch, .. }, told) = (m.point, &m.told);
         let roof = told.roof(limits);
         let (work, unit) = match roof.bound {
             Bound::Arithmetic => (told.flop, "GFLOP/s"),
@@ -150,7 +155,7 @@ impl Table {
         };
         let (tile, path) = (format!("{}x{}", told.tile.0, told.tile.1), told.path);
         format!(
-            "{verb:14}  {layer:shape$}  {areas:>5}  {batch:>5}  {path:8}  {tile:5}  {:>7.2}  {:>9.1}  {:>9.1}  \
+            "{verb:14}  {layer:shape$}  {areas:>5}  {batch:>5}  {path:13}  {tile:5}  {:>7.2}  {:>9.1}  {:>9.1}  \
              {:>6.1}  {:>6.1}  {unit:7}  {:>3.0} %  {}",
             told.bytes / 1e6,
             1e6 * m.times.min,
@@ -166,7 +171,7 @@ impl Table {
 
 impl Measured<'_> {
     fn json(&self, setting: &Setting) -> Value {
-        let Point { verb, layer, areas, batch, told, .. } = self.point;
+        let (Point { verb, layer, areas, batch, .. }, told) = (self.point, &self.told);
         let (times, roof) = (self.times, told.roof(&setting.limits));
         json!({
             "verb": verb.as_str(),
@@ -175,6 +180,7 @@ impl Measured<'_> {
             "areas": areas,
             "batch": batch,
             "profile": PROFILE.name(setting.profile),
+            "zeros": setting.zeros,
             "isa": told.isa.as_str(),
             "tile": [told.tile.0, told.tile.1],
             "path": told.path.to_string(),

@@ -25,6 +25,9 @@ pub enum Activation {
 /// | `bias` b | (K, 1, d_out) |
 /// | `out` y | (batch, d_out), overwritten, never read |
 ///
+/// An area with few rows skips the weights that meet zeros only, where that pays; the result is the same to the bit, and a
+/// zero times an infinity or NaN is NaN all the same.
+///
 /// # Errors
 /// If a shape does not fit, or weights and bias are packed for different instruction sets. `out` is then unchanged.
 ///

@@ -176,6 +176,9 @@ pub struct Trainable<'a> {
 /// | `deltas` | (batch, d_out) |
 /// | `params` | weights (K, d_in, d_out), bias (K, 1, d_out), their moments |
 ///
+/// Plain SGD by few samples skips weights whose inputs are all zero, where that pays. Their bits stay; elsewhere the sum +0
+/// is added to them, which makes +0 of a weight that is -0.
+///
 /// # Errors
 /// If a shape does not fit, operands are packed for different instruction sets, or a constant of the rule is out
 /// of range (`lr` and `weight_decay` finite, decays in [0, 1), `eps` > 0). Nothing is then changed.

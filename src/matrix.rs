@@ -109,6 +109,30 @@ pub(crate) fn zeroed(what: &'static str, len: usize) -> Result<Aligned, LayoutEr
     Ok(data)
 }
 
+/// A buffer of `len` copies of `value`; an error instead of an abort when the system has no memory for it.
+pub(crate) fn filled<T: Clone>(
+    what: &'static str,
+    len: usize,
+    value: T,
+) -> Result<Vec<T>, LayoutError> {
+    let mut data = Vec::new();
+    data.try_reserve_exact(len).map_err(|_| LayoutError::OutOfMemory { what, elements: len })?;
+    data.resize(len, value);
+    Ok(data)
+}
+
+/// Columns that `d_out` take in panels `nr` wide. Checks that `areas` matrices of `d_in` rows fit in the address space, with
+/// every zero counted as one, so that no getter of an empty tensor overflows either.
+pub(crate) fn padded_columns(
+    what: &'static str,
+    (areas, d_in, d_out): (usize, usize, usize),
+    nr: usize,
+) -> Result<usize, LayoutError> {
+    let columns = checked_len(what, &[d_out.div_ceil(nr).max(1), nr])?;
+    checked_len(what, &[areas.max(1), columns, d_in.max(1)])?;
+    Ok(d_out.div_ceil(nr) * nr)
+}
+
 /// Whether `got` elements are enough for a view of this shape.
 fn check_view(got: usize, rows: usize, cols: usize, stride: usize) -> Result<(), LayoutError> {
     let what = "view";

@@ -9,7 +9,7 @@
 //! ```
 //! The padding of the last panel starts at zero, and no result ever depends on it. A bias is a `Panels` with `d_in = 1`.
 
-use crate::matrix::{Aligned, LayoutError, checked_len, zeroed};
+use crate::matrix::{Aligned, LayoutError, checked_len, filled, padded_columns, zeroed};
 use crate::simd::Isa;
 
 /// `areas` matrices of `d_in` x `d_out` f32, packed for one instruction set.
@@ -39,18 +39,9 @@ impl Panels {
     /// # Errors
     /// If the size does not fit in the address space or in memory.
     pub fn zeros(isa: Isa, areas: usize, d_in: usize, d_out: usize) -> Result<Self, LayoutError> {
-        let nr = isa.panel_width();
-        // With every zero counted as one, so that no getter of an empty tensor overflows either.
-        let columns = checked_len("panels", &[d_out.div_ceil(nr).max(1), nr])?;
-        checked_len("panels", &[areas.max(1), columns, d_in.max(1)])?;
-        let len = areas * d_out.div_ceil(nr) * nr * d_in;
-        let data = zeroed("panels", len)?;
-        let mut largest = Vec::new();
-        let what = "areas";
-        largest
-            .try_reserve_exact(areas)
-            .map_err(|_| LayoutError::OutOfMemory { what, elements: areas })?;
-        largest.resize(areas, 0.0);
+        let columns = padded_columns("panels", (areas, d_in, d_out), isa.panel_width())?;
+        let data = zeroed("panels", areas * columns * d_in)?;
+        let largest = filled("areas", areas, 0.0)?;
         Ok(Self { data, largest, isa, areas, d_in, d_out })
     }
 

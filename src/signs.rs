@@ -9,7 +9,7 @@
 //! work than multiplying: see `simd::Simd::add_lookup`. Bits beyond the last row or column are clear, and kernels meet
 //! them with errors that are zero, or do not store what they give.
 
-use crate::matrix::{LayoutError, checked_len};
+use crate::matrix::{LayoutError, checked_len, filled, padded_columns};
 use crate::random::Stream;
 use crate::simd::Isa;
 
@@ -49,18 +49,10 @@ impl Signs {
         d_out: usize,
         scale: f32,
     ) -> Result<Self, LayoutError> {
-        let nr = isa.panel_width();
-        let columns = checked_len("signs", &[d_out.div_ceil(nr).max(1), nr])?;
-        checked_len("signs", &[areas.max(1), columns, d_in.max(1)])?;
+        let columns = padded_columns("signs", (areas, d_in, d_out), isa.panel_width())?;
         // Kernels read whole words from any byte on, so the last one is followed by another.
-        let words = areas * d_out.div_ceil(nr) * nr * d_in.div_ceil(WORD) + 1;
-        let len = words * WORD_BYTES;
-        let mut bytes = Vec::new();
-        let what = "signs";
-        bytes
-            .try_reserve_exact(len)
-            .map_err(|_| LayoutError::OutOfMemory { what, elements: len })?;
-        bytes.resize(len, 0);
+        let words = areas * columns * d_in.div_ceil(WORD) + 1;
+        let bytes = filled("signs", words * WORD_BYTES, 0)?;
         Ok(Self { bytes, isa, areas, d_in, d_out, scale })
     }
 

@@ -11,13 +11,26 @@ use std::path::PathBuf;
 const NETWORK: &str = "Network";
 const TRAINING: &str = "Training";
 const ROUTER: &str = "Router";
-const RUN: &str = "Run";
+pub(crate) const RUN: &str = "Run";
 
 const EXAMPLES: &str = "
 Examples:
   sal train digits
   sal train digits --areas 16 --lr 0.001 --validate
   sal train path/to/mnist --areas 16 --epochs 10 --json run.json";
+
+/// What a command computes with.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Machine {
+    /// Threads [default: one for each CPU, or RAYON_NUM_THREADS]
+    #[arg(long, value_name = "N", value_parser = whole::<4096>)]
+    #[arg(allow_negative_numbers = true, help_heading = RUN)]
+    pub(crate) threads: Option<usize>,
+
+    /// Instruction set [default: the best one, or SAL_ISA]; `sal info` lists them
+    #[arg(long, value_name = "NAME", help_heading = RUN)]
+    pub(crate) isa: Option<String>,
+}
 
 /// Train a network and measure it after every epoch
 ///
@@ -121,14 +134,8 @@ pub(crate) struct Flags {
     #[arg(allow_negative_numbers = true, help_heading = RUN)]
     pub(crate) seed: u64,
 
-    /// Threads [default: one for each CPU, or RAYON_NUM_THREADS]
-    #[arg(long, value_name = "N", value_parser = whole::<4096>)]
-    #[arg(allow_negative_numbers = true, help_heading = RUN)]
-    pub(crate) threads: Option<usize>,
-
-    /// Instruction set [default: the best one, or SAL_ISA]; `sal info` lists them
-    #[arg(long, value_name = "NAME", help_heading = RUN)]
-    pub(crate) isa: Option<String>,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
 
     /// Measure on a fifth of the training part, held out; the test part is not touched
     ///

@@ -37,9 +37,9 @@ impl Run<'_> {
 }
 
 pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
-    let isa = cpu::choose(flags.isa.as_deref())?;
+    let isa = cpu::choose(flags.machine.isa.as_deref())?;
     let target = flags.json.as_deref().map(Target::new).transpose()?;
-    let pool = cpu::pool(flags.threads)?;
+    let pool = cpu::pool(flags.machine.threads)?;
     pool.install(|| run_here(flags, isa, target.as_ref()))
 }
 

@@ -3,11 +3,10 @@
 use super::case::Layer;
 use super::profile::Profile;
 use crate::choices;
-use crate::flags::{positive, whole};
+use crate::flags::{Machine, RUN, positive, whole};
 use sal_kernels::kernels::Verb;
 
 const GRID: &str = "Grid";
-const RUN: &str = "Run";
 
 const NOTES: &str = "\
 Columns:
@@ -91,14 +90,8 @@ pub(crate) struct Flags {
     #[arg(allow_negative_numbers = true, help_heading = RUN)]
     pub(crate) seconds: f64,
 
-    /// Threads [default: one for each CPU, or RAYON_NUM_THREADS]
-    #[arg(long, value_name = "N", value_parser = whole::<4096>)]
-    #[arg(allow_negative_numbers = true, help_heading = RUN)]
-    pub(crate) threads: Option<usize>,
-
-    /// Instruction set [default: the best one, or SAL_ISA]; `sal info` lists them
-    #[arg(long, value_name = "NAME", help_heading = RUN)]
-    pub(crate) isa: Option<String>,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
 
     /// Print one JSON object instead of the table
     #[arg(long, help_heading = RUN)]

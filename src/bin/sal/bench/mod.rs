@@ -58,10 +58,10 @@ impl Point {
 }
 
 pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
-    let isa = cpu::choose(flags.isa.as_deref())?;
+    let isa = cpu::choose(flags.machine.isa.as_deref())?;
     let points = points(flags, isa)?;
     check_memory(&points, cpu::free_memory())?;
-    cpu::pool(flags.threads)?.install(|| run_here(flags, isa, &points))
+    cpu::pool(flags.machine.threads)?.install(|| run_here(flags, isa, &points))
 }
 
 /// Shape by shape, so that a table compares verbs, and batch after batch within.
